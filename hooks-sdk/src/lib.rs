@@ -1,0 +1,1 @@
+//! Write Tagfall hooks in Rust.

@@ -1,0 +1,1 @@
+//! Carries out hooks; today the built-in health checks.

@@ -1,0 +1,3 @@
+//! The `tagfall` program.
+
+fn main() {}

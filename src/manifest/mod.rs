@@ -1,0 +1,1 @@
+//! TOML as written → its meaning for this supervisor, with every diagnostic.

@@ -1,0 +1,24 @@
+//! The nouns of the domain: ids, time, digests, groups, releases, services, conditions.
+//!
+//! Pure data with the rules that always hold for it. Knows nothing of files, processes, clocks, Git or the network.
+//! A new noun gets a file of its own when it has rules; plain records stand beside what they describe.
+
+mod condition;
+mod group;
+mod id;
+mod release;
+mod service;
+mod time;
+
+pub use condition::{Condition, ConditionKind, Reason, Truth};
+pub use group::{
+    Backoff, Bind, BindMode, Check, ConfigFile, Container, Count, Grants, Group, Hardening, Hook, HookKind, Limits, Mount,
+    OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
+};
+pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
+pub use release::{Refusal, Release, RemoteTag, TreeFile};
+pub use service::{
+    CheckResult, Exit, HealthStatus, Launch, LogLine, LogStream, MountMode, Policy, PublicationId, ServiceReport, ServiceSpec,
+    ServiceState, Signal, View, Wait,
+};
+pub use time::{Moment, Now, Timestamp};

@@ -1,0 +1,54 @@
+//! Tags, releases and refusals.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Group, GroupName, ObjectId, Reason, TagName};
+
+/// A tag as a remote lists it: its name and what the ref points at (the tag object where it is annotated).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RemoteTag {
+    /// Short name.
+    pub name: TagName,
+    /// The id that the ref holds.
+    pub object: ObjectId,
+}
+
+/// One tag that passed every check, and what it asks for on this supervisor. Always whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// Short name of the tag.
+    pub tag: TagName,
+    /// Id of the annotated tag object.
+    pub tag_object: ObjectId,
+    /// Id of the commit.
+    pub commit: ObjectId,
+    /// Who signed, as the trust file names them; empty where verification is off.
+    pub signers: Vec<String>,
+    /// Every group of the tree, with this ring's overlay applied, placed here or not.
+    pub groups: BTreeMap<GroupName, Arc<Group>>,
+}
+
+/// Why a tag was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Refusal {
+    /// The name of the cause.
+    pub reason: Reason,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+/// One file of a release's tree, as walked from checked Git objects (or from a working folder, for `check`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeFile {
+    /// Path from the repository's root, `/`-separated, UTF-8, safe by construction (no `..`, no `.git`, no control characters).
+    pub path: String,
+    /// The blob's id.
+    pub blob: ObjectId,
+    /// Whether the tree marks it executable.
+    pub executable: bool,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// The content, read for `*.toml` and `*.hbs`; everything else stays in the store until it is published.
+    pub content: Option<Arc<[u8]>>,
+}

@@ -1,0 +1,1 @@
+//! From what is wanted and what is observed to actions and waits.

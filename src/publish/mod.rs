@@ -1,0 +1,1 @@
+//! Writes publications, switches them in, watches for drift.

@@ -1,0 +1,1 @@
+//! Which tag runs: candidates, verdicts, choice.

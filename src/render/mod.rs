@@ -1,0 +1,1 @@
+//! Config layers with their origin, template data, Handlebars, the content of publications.

@@ -1,0 +1,1 @@
+//! Git: list, fetch, check, walk, watch.

@@ -1,0 +1,1 @@
+//! The only unsafe code: thin, documented calls into the kernel.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::keeper::wire::{
@@ -33,7 +33,7 @@ pub enum News {
     /// A connection begins; reports of all services follow.
     Hello(Hello),
     /// One service as it is now.
-    Report(ServiceReport),
+    Report(Box<ServiceReport>),
     /// A service is no longer known.
     Gone(GroupName),
     /// All services have been reported.
@@ -82,7 +82,7 @@ enum Answer {
 }
 
 struct Shared {
-    socket: AsyncFd<OwnedFd>,
+    socket: UnixStream,
     next_attempt: AtomicU64,
     /// Who waits for which answer; `None` once the connection has ended.
     waiting: Mutex<Option<BTreeMap<u64, oneshot::Sender<Answer>>>>,
@@ -116,7 +116,8 @@ impl Keeper {
         let flags = rustix::io::fcntl_getfd(&fd).map_err(socket)?;
         rustix::io::fcntl_setfd(&fd, flags | rustix::io::FdFlags::CLOEXEC).map_err(socket)?;
         rustix::net::sockopt::set_socket_send_buffer_size(&fd, 4 * PACKET_MAX_BYTES).map_err(socket)?;
-        let socket = AsyncFd::register(fd).map_err(ProcessError::Socket)?;
+        // A Unix socket like any other to the runtime; packets go through `send` and `recv` alone.
+        let socket = UnixStream::from_std(fd.into()).map_err(ProcessError::Socket)?;
         let shared = Arc::new(Shared { socket, next_attempt: AtomicU64::new(1), waiting: Mutex::new(Some(BTreeMap::new())) });
         let (sender, receiver) = mpsc::channel(NEWS_MAX_QUEUED);
         tokio::spawn(read(Arc::clone(&shared), sender));
@@ -154,7 +155,7 @@ impl Keeper {
         };
         let _registration = Registration { shared: &self.shared, attempt };
         let exchange = async {
-            let write = |fd: &OwnedFd| send(fd, &packet, SendFlags::NOSIGNAL).map_err(io::Error::from);
+            let write = || send(&self.shared.socket, &packet, SendFlags::NOSIGNAL).map_err(io::Error::from);
             self.shared.socket.async_io(Interest::WRITABLE, write).await.map_err(ProcessError::Send)?;
             receiver.await.map_err(|_| ProcessError::Lost)
         };
@@ -181,7 +182,7 @@ async fn read(shared: Arc<Shared>, news: mpsc::Sender<News>) {
     let mut buffer = vec![0; PACKET_MAX_BYTES];
     let mut queue = VecDeque::new();
     loop {
-        let read = |fd: &OwnedFd| recv(fd, buffer.as_mut_slice(), RecvFlags::empty()).map_err(io::Error::from);
+        let read = || recv(&shared.socket, buffer.as_mut_slice(), RecvFlags::empty()).map_err(io::Error::from);
         tokio::select! {
             permit = news.reserve(), if !queue.is_empty() => match (permit, queue.pop_front()) {
                 (Ok(permit), Some(next)) => permit.send(next),
@@ -215,7 +216,7 @@ fn take(shared: &Shared, packet: &[u8], queue: &mut VecDeque<News>) {
             }
             queue.push_back(News::Hello(hello));
         }
-        Ok(Message::Report(report)) => push_report(queue, *report),
+        Ok(Message::Report(report)) => push_report(queue, report),
         Ok(Message::Gone(group)) => queue.push_back(News::Gone(group)),
         Ok(Message::SnapshotEnd) => queue.push_back(News::SnapshotEnd),
         Ok(Message::Shutdown) => queue.push_back(News::Shutdown),
@@ -226,7 +227,7 @@ fn take(shared: &Shared, packet: &[u8], queue: &mut VecDeque<News>) {
 }
 
 /// Puts a report in the place of an older one of the same service, unless something came in between that must be seen first.
-fn push_report(queue: &mut VecDeque<News>, report: ServiceReport) {
+fn push_report(queue: &mut VecDeque<News>, report: Box<ServiceReport>) {
     for queued in queue.iter_mut().rev() {
         match queued {
             News::Report(older) if older.group == report.group => {

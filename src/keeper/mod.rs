@@ -1,7 +1,10 @@
 //! The small process that owns all services.
+#![allow(dead_code, unused_imports)]
 
 mod config;
-#[allow(dead_code)]
+mod mounts;
+mod rights;
+mod spawn;
 mod state;
 pub mod wire;
 

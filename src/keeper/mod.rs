@@ -2,7 +2,10 @@
 #![allow(dead_code, unused_imports)]
 
 mod config;
+mod journal;
+mod log;
 mod mounts;
+mod proc;
 mod rights;
 mod spawn;
 mod state;

@@ -47,6 +47,9 @@ impl Plan {
     }
 }
 
+/// More actions than one group ever asks for in one pass: how far back a second one for the same key can stand.
+const ACTIONS_PER_GROUP_MAX: usize = 8;
+
 /// One planning pass: the arguments, and the plan as it grows.
 struct Turn<'a> {
     desired: &'a Desired,
@@ -58,7 +61,8 @@ struct Turn<'a> {
 impl Turn<'_> {
     /// Asks for an action unless its key is busy or still backing off; then the wake-up for it is noted.
     fn act(&mut self, key: Key, action: Action) {
-        if self.observed.is_busy(&key) {
+        let asked = self.plan.actions.iter().rev().take(ACTIONS_PER_GROUP_MAX).any(|(other, _)| *other == key);
+        if asked || self.observed.is_busy(&key) {
             return;
         }
         match self.observed.not_before(&key) {

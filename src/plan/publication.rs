@@ -1,6 +1,6 @@
 //! What is published: stage, switch, compare, mend, prune.
 
-use crate::model::{GroupName, PublicationId, Reason};
+use crate::model::{GroupName, PublicationId, Reason, ServiceState};
 
 use super::{Action, Drift, GroupFacts, Key, Lane, Prepared, Turn, Wanted};
 
@@ -18,7 +18,8 @@ pub(super) fn plan<'a>(
     };
     let prepared = &staged.prepared;
     let (Some(publication), Some(mount)) = (prepared.publication, &wanted.group.mount) else {
-        if facts.disk.link.is_some() {
+        // A process that was started with files keeps them until it is replaced.
+        if facts.disk.link.is_some() && is_at_rest(turn, name, facts, None) {
             turn.act(key(name), Action::Withdraw { group: name.clone(), mount_path: facts.disk.link.clone() });
         }
         return Some(prepared);
@@ -61,12 +62,27 @@ fn switch(turn: &mut Turn<'_>, name: &GroupName, publication: PublicationId, pat
     turn.act(key(name), action);
 }
 
-/// Older publications than `keep` go, never one that a process sees.
+/// Whether no process is or is about to be on other files than `files`: the keeper may be starting one that no report names yet.
+fn is_at_rest(turn: &Turn<'_>, name: &GroupName, facts: &GroupFacts, files: Option<PublicationId>) -> bool {
+    let resting = facts.service.as_ref().is_none_or(|report| match report.state {
+        ServiceState::Running => report.publication == files,
+        ServiceState::Done | ServiceState::Stopped | ServiceState::Failed => true,
+        ServiceState::Waiting
+        | ServiceState::Starting
+        | ServiceState::Reloading
+        | ServiceState::Stopping
+        | ServiceState::Backoff
+        | ServiceState::Stuck
+        | ServiceState::Unknown => false,
+    });
+    resting && turn.observed.keeper_ready && !turn.observed.is_busy(&Key::Group(name.clone(), Lane::Service))
+}
+
+/// Older publications than `keep` go.
 fn prune(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts, keep: u32) {
-    let seen = facts.service.as_ref().and_then(|report| report.publication);
-    let in_use: Vec<PublicationId> = facts.disk.shown.into_iter().chain(seen).collect();
-    let older = facts.disk.copies.iter().filter(|id| !in_use.contains(id)).count();
-    if older > keep as usize {
+    let older = facts.disk.copies.iter().filter(|id| Some(**id) != facts.disk.shown).count();
+    if older > keep as usize && is_at_rest(turn, name, facts, facts.disk.shown) {
+        let in_use = facts.disk.shown.into_iter().collect();
         turn.act(key(name), Action::Prune { group: name.clone(), keep, in_use });
     }
 }

@@ -1,1 +1,6 @@
 //! The small process that owns all services.
+
+mod config;
+pub mod wire;
+
+pub use config::KeeperConfig;

@@ -152,6 +152,29 @@ pub enum Action {
 }
 
 impl Action {
+    /// Its name, for logs and traces.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Examine { .. } => "examine",
+            Self::Accept { .. } => "accept",
+            Self::MarkApplied { .. } => "mark-applied",
+            Self::Stage { .. } => "stage",
+            Self::Switch { .. } => "switch",
+            Self::Verify { .. } => "verify",
+            Self::Prune { .. } => "prune",
+            Self::Withdraw { .. } => "withdraw",
+            Self::Run { .. } => "run",
+            Self::Amend { .. } => "amend",
+            Self::Reload { .. } => "reload",
+            Self::Restart { .. } => "restart",
+            Self::MarkReady { .. } => "mark-ready",
+            Self::Stop { .. } => "stop",
+            Self::Forget { .. } => "forget",
+            Self::Check { .. } => "check",
+        }
+    }
+
     /// Routine actions look; they change nothing that is declared.
     pub fn is_routine(&self) -> bool {
         matches!(self, Self::List | Self::Check { .. } | Self::Verify { .. } | Self::Prune { .. })
@@ -169,6 +192,8 @@ pub struct Prepared {
     pub check: Option<Check>,
     /// Publications of the group on disk, newest first.
     pub copies: Vec<PublicationId>,
+    /// Layers or keys of layers that were left out, and why.
+    pub notices: Vec<String>,
 }
 
 /// Why an effect could not be carried out. It left what was there before.

@@ -156,6 +156,7 @@ fn group(
     }
     let mut notices = wanted.map(|wanted| not_carried_out(&wanted.group)).unwrap_or_default();
     notices.extend(wanted.iter().flat_map(|wanted| wanted.layer_errors.clone()));
+    notices.extend(facts.staged.iter().flat_map(|staged| staged.prepared.notices.clone()));
     if let Some(report) = facts.service.as_ref().filter(|report| !report.message.is_empty()) {
         notices.push(report.message.clone());
     }

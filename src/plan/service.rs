@@ -125,7 +125,9 @@ fn converge(
         ServiceState::Failed if !other_revision && !other_launch && !facts.restart_asked => {
             turn.wait(name, Reason::ServiceFailed, failed_words(report));
         }
-        ServiceState::Stopped | ServiceState::Done | ServiceState::Failed | ServiceState::Waiting => run(turn, name, spec, false),
+        ServiceState::Stopped | ServiceState::Done | ServiceState::Failed | ServiceState::Waiting => {
+            run(turn, name, spec, facts.restart_asked);
+        }
         ServiceState::Unknown | ServiceState::Stuck => turn.wait(name, Reason::ServiceFailed, report.message.clone()),
         ServiceState::Backoff => {
             if other_launch || other_revision || facts.restart_asked {
@@ -165,8 +167,10 @@ fn up(
     report: &ServiceReport,
     facts: &GroupFacts,
 ) -> bool {
-    if report.launch != spec.launch.digest() || facts.restart_asked {
-        run(turn, name, spec, true);
+    let other_launch = report.launch != spec.launch.digest();
+    if other_launch || facts.restart_asked {
+        // Another launch replaces the process by itself; asking for a restart beside it would start it twice in a row.
+        run(turn, name, spec, !other_launch);
         return false;
     }
     let starting = report.state == ServiceState::Starting;

@@ -76,7 +76,7 @@ impl Host {
             ..tagfall::model::Launch::default()
         });
         let check = wanted.group.hooks.values().next().map(|hook| hook.check.clone());
-        Prepared { publication, launch, check, copies: disk.written.iter().rev().copied().collect() }
+        Prepared { publication, launch, check, copies: disk.written.iter().rev().copied().collect(), notices: Vec::new() }
     }
 
     pub(crate) fn switch(&mut self, group: &GroupName, publication: PublicationId, path: &str) {

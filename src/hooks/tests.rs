@@ -72,8 +72,8 @@ async fn closed_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Text that the body must have.
-type Want<'a> = Option<&'a str>;
+/// What is served; wanted status and text; the answer and its words.
+type Case<'a> = (Vec<u8>, Option<u16>, Option<&'a str>, HealthStatus, &'a str);
 
 #[tokio::test]
 async fn http_answers_are_judged_by_status_and_body() {
@@ -81,7 +81,7 @@ async fn http_answers_are_judged_by_status_and_body() {
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n5\r\n well\r\n0\r\n\r\n".to_vec();
     let to_the_end = b"HTTP/1.0 200 OK\r\n\r\nall well".to_vec();
     let big = answer("200 OK", &format!("{}late", "x".repeat(64 * 1024)));
-    let cases: [(Vec<u8>, Option<u16>, Want<'_>, HealthStatus, &str); 16] = [
+    let cases: [Case<'_>; 16] = [
         (answer("503 Service Unavailable", ""), None, None, Critical, "answered 503, wanted 200-399"),
         (answer("404 Not Found", ""), Some(200), None, Critical, "answered 404, wanted 200"),
         (answer("404 Not Found", ""), Some(404), None, Ok, "answered 404"),

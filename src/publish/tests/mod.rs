@@ -31,6 +31,13 @@ struct Bench {
     web: GroupName,
 }
 
+impl Drop for Bench {
+    /// Without root, sealed folders are in the way of whoever removes the temporary folder.
+    fn drop(&mut self) {
+        let _ = Disk::default().remove_tree(&self.dir.path().join("data"));
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         let dir = folder();

@@ -116,7 +116,7 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Whether the mode, the group and (ours alone may write) the owner are as they were given.
+/// Whether mode and group are as they were given.
 fn sealed_as(found: &Metadata, mode: u32, gid: Option<u32>) -> bool {
     found.mode() & PERMISSION_BITS == mode && gid.is_none_or(|gid| found.gid() == gid)
 }

@@ -96,7 +96,7 @@ impl Publisher {
         for file in files {
             let path = format!("{FILES}/{}", file.path);
             let mode = file_mode(manifest.gid, file.executable);
-            self.put(root, &path, &file.content, manifest.gid, mode, each).map_err(|error| failed("write", &path, error))?;
+            self.put(root, &path, &file.bytes, manifest.gid, mode, each).map_err(|error| failed("write", &path, error))?;
         }
         let record = manifest.to_bytes().map_err(|error| failed("write", RECORD, error))?;
         self.put(root, RECORD, &record, manifest.gid, file_mode(manifest.gid, false), each)
@@ -128,8 +128,8 @@ impl Publisher {
 fn describe(files: &[RenderedFile], gid: Option<u32>) -> BTreeMap<String, PublishedFile> {
     let one = |file: &RenderedFile| PublishedFile {
         mode: file_mode(gid, file.executable),
-        size: file.content.len() as u64,
-        sha256: Digest::of(&file.content),
+        size: file.bytes.len() as u64,
+        sha256: Digest::of(&file.bytes),
     };
     files.iter().map(|file| (file.path.clone(), one(file))).collect()
 }

@@ -1,0 +1,19 @@
+//! `tagfall completions`
+
+use super::{CliError, Context, Exit, tree};
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  tagfall completions bash > /etc/bash_completion.d/tagfall\n  \
+    tagfall completions zsh > \"${fpath[1]}/_tagfall\"\n  tagfall completions fish > ~/.config/fish/completions/tagfall.fish")]
+pub(super) struct Args {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut tree(), "tagfall", &mut script);
+    context.out.bytes(&script)?;
+    Ok(Exit::Done)
+}

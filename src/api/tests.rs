@@ -183,7 +183,42 @@ async fn metrics_are_openmetrics_text() {
     let served = Served::start();
     served.fake.happen("one");
     let (_, text) = served.request("GET /metrics", "").await;
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r#"
+    # TYPE tagfall info
+    # HELP tagfall The supervisor and its version.
+    tagfall_info{name="ams-1",version="0.1.0"} 1
+    # TYPE tagfall_ready gauge
+    # HELP tagfall_ready Whether this supervisor has converged.
+    tagfall_ready 0
+    # TYPE tagfall_release info
+    # HELP tagfall_release The release that is driven towards.
+    tagfall_release_info{tag="v1.4.2",commit="9f3c2a1000000000000000000000000000000000"} 1
+    # TYPE tagfall_group_ready gauge
+    # HELP tagfall_group_ready Whether the group has converged.
+    tagfall_group_ready{group="docs.default"} 1
+    tagfall_group_ready{group="redis.default"} 1
+    tagfall_group_ready{group="web.default"} 0
+    # TYPE tagfall_group_healthy gauge
+    # HELP tagfall_group_healthy Whether the group's checks pass.
+    tagfall_group_healthy{group="docs.default"} 1
+    tagfall_group_healthy{group="redis.default"} 0
+    tagfall_group_healthy{group="web.default"} 0
+    # TYPE tagfall_group_state gauge
+    # HELP tagfall_group_state The state of the group's service; 1 for the one that it is in.
+    tagfall_group_state{group="redis.default",state="running"} 1
+    tagfall_group_state{group="web.default",state="waiting"} 1
+    # TYPE tagfall_group_restarts counter
+    # HELP tagfall_group_restarts Restarts of the group's service that were not asked for.
+    tagfall_group_restarts_total{group="redis.default"} 2
+    tagfall_group_restarts_total{group="web.default"} 0
+    # TYPE tagfall_refused_tags gauge
+    # HELP tagfall_refused_tags Tags that are not taken, by reason.
+    tagfall_refused_tags{reason="TagNameMismatch"} 1
+    # TYPE tagfall_events counter
+    # HELP tagfall_events Events so far.
+    tagfall_events_total 1
+    # EOF
+    "#);
 }
 
 #[tokio::test]

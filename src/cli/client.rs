@@ -67,18 +67,6 @@ impl Address {
     }
 }
 
-/// Where a supervisor of the present user listens, unless its file says otherwise.
-pub fn default_socket() -> PathBuf {
-    let user = rustix::process::geteuid();
-    let runtime = if user.is_root() {
-        PathBuf::from("/run")
-    } else {
-        let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
-        given.map_or_else(|| PathBuf::from(format!("/run/user/{}", user.as_raw())), PathBuf::from)
-    };
-    runtime.join("tagfall/supervisor.sock")
-}
-
 /// A way to one supervisor.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -206,7 +194,7 @@ impl Lines {
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
-                Some(Err(error)) => return Err(CliError::NoSupervisor { address: self.address.clone(), source: error.into() }),
+                Some(Err(error)) => return Err(CliError::WentAway { address: self.address.clone(), source: error.into() }),
                 None => return Ok(None),
             }
         }

@@ -49,6 +49,14 @@ pub(crate) enum CliError {
         /// What the connection said.
         source: Cause,
     },
+    /// It was there, and is not any more.
+    #[error("the supervisor at {address} went away")]
+    WentAway {
+        /// Where it was.
+        address: String,
+        /// What the connection said.
+        source: Cause,
+    },
     /// The supervisor said no.
     #[error("{message}")]
     Api {
@@ -99,7 +107,7 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage { .. } | Self::CouldNotRun { .. } | Self::NotHere(_) => Exit::Usage,
-            Self::NoSupervisor { .. } => Exit::NoSupervisor,
+            Self::NoSupervisor { .. } | Self::WentAway { .. } => Exit::NoSupervisor,
             // Whoever read our output has what they wanted (`tagfall events | head`).
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) | Self::Failed { .. } => Exit::Failed,
@@ -116,6 +124,9 @@ impl CliError {
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::NoSupervisor { .. } => {
                 Some("is `tagfall supervise` running, and is this its address? `--api` or `TAGFALL_API` name another".to_owned())
+            }
+            Self::WentAway { .. } => {
+                Some("a supervisor that was killed is back within moments: run the command again".to_owned())
             }
             Self::Api { status: 401, .. } => Some("`--token-file PATH` names a file with the API token".to_owned()),
             Self::Api { .. } | Self::Output(_) | Self::Failed { .. } | Self::CouldNotRun { .. } | Self::NotHere(_) => None,

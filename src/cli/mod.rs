@@ -39,8 +39,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use self::client::{Address, Client};
 use self::error::{CliError, Exit};
 use self::text::Out;
+use crate::api::default_socket;
 
-pub use self::client::default_socket;
 pub use self::man::reference;
 
 /// A declarative GitOps supervisor: push a tag, and every host rolls it out.

@@ -141,6 +141,10 @@ fn causes(group: &Group, now: Timestamp) -> Vec<String> {
             words.push(said(condition, now));
         }
     }
+    if let (HealthStatus::Warning | HealthStatus::Critical, None) = (group.health.status, group.condition(ConditionKind::Healthy))
+    {
+        words.push(format!("health {}: {}", word(&group.health.status), group.health.message));
+    }
     if words.is_empty()
         && let Some(ready) = waiting_since
     {

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::error::CliError;
+use super::text::Out;
 use crate::api::wire::ErrorBody;
 
 /// By when a connection stands.
@@ -72,6 +73,8 @@ impl Address {
 pub(crate) struct Client {
     pub(crate) address: Address,
     pub(crate) token: Option<String>,
+    /// Where each request is said, with `-v`.
+    pub(crate) talk: Option<Out>,
 }
 
 impl Client {
@@ -110,6 +113,9 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Incoming), CliError> {
+        if let Some(out) = self.talk {
+            out.talk(&format!("{method} {path} at {}\n", self.address));
+        }
         let late = |_| self.away(format!("no connection within {} s", CONNECT_MAX.as_secs()));
         let connected = async {
             match &self.address {

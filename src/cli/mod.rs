@@ -77,7 +77,7 @@ struct Global {
     /// Whether to write colours; `auto`: on a terminal, and never with `NO_COLOR`
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
     color: Color,
-    /// Say more on standard error; twice for everything
+    /// Say more on standard error: each request to the supervisor, or what a supervisor does; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
 }
@@ -178,7 +178,8 @@ impl Context {
             }
             None => None,
         };
-        Ok(Client { address, token })
+        let talk = (self.global.verbose > 0).then_some(self.out);
+        Ok(Client { address, token, talk })
     }
 
     /// Runs what talks to a supervisor: one thread, gone with the command.

@@ -170,7 +170,8 @@ fn said(condition: &Condition, now: Timestamp) -> String {
     let holds = matches!(condition.kind, ConditionKind::Healthy | ConditionKind::SourceVerified);
     let not = match (holds, condition.status) {
         (true, Truth::False) => "not ",
-        (_, Truth::Unknown) => "perhaps not ",
+        (true, Truth::Unknown) => "perhaps not ",
+        (false, Truth::Unknown) => "perhaps ",
         (_, Truth::True | Truth::False) => "",
     };
     let name = match condition.kind {
@@ -211,7 +212,8 @@ fn summary(status: &Status) -> String {
     } else {
         let alive = members.iter().filter(|member| member.state == "alive").count();
         let wanted = status.release.as_ref().map(|release| &release.tag);
-        let behind = members.iter().filter(|member| member.state == "alive" && member.release.as_ref() != wanted).count();
+        let alive_ones = members.iter().filter(|member| member.state == "alive");
+        let behind = alive_ones.filter(|member| wanted.is_some() && member.release.as_ref() != wanted).count();
         let behind = if behind == 0 { String::new() } else { format!(", {behind} behind") };
         format!(" · {alive} of {} peers alive{behind}", members.len())
     };
@@ -257,4 +259,74 @@ fn one(group: &Group, now: Timestamp, width: Option<usize>) -> String {
     }
     let rows: Vec<_> = rows.into_iter().map(|(key, value, style)| vec![Cell(key.to_owned(), DIM), Cell(value, style)]).collect();
     columns(&rows, width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::Member;
+    use crate::model::{MemberId, TagName};
+
+    fn sample() -> Status {
+        serde_json::from_str(include_str!("../../tests/cli/status.json")).unwrap()
+    }
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn the_last_line_tells_signers_and_ring() {
+        let mut status = sample();
+        status.conditions[1].status = Truth::True;
+        status.conditions[1].reason = Reason::Converged;
+        let release = status.release.as_mut().unwrap();
+        release.signers = vec!["ops@example.com".to_owned()];
+        release.applied_at = Some(Timestamp(0));
+        let member = |name: &str, state: &str, release: &str| Member {
+            name: name.to_owned(),
+            member_id: MemberId::new(name),
+            address: String::new(),
+            state: state.to_owned(),
+            release: Some(TagName::new(release)),
+        };
+        status.ring.members = vec![member("a", "alive", "v1.4.2"), member("b", "alive", "v1.4.1"), member("c", "down", "v1.4.1")];
+        let line = "ams-1: release v1.4.2 (9f3c2a1, signed by ops@example.com) · 2 of 3 peers alive, 1 behind\n";
+        assert_eq!(plain(&summary(&status)), line);
+        status.release = None;
+        assert_eq!(plain(&summary(&status)), "ams-1: no release yet: 2 groups are on their way · 2 of 3 peers alive\n");
+    }
+
+    #[test]
+    fn a_group_that_is_not_ready_is_never_shown_without_a_cause() {
+        let mut group = sample().groups.remove(2);
+        let since = group.conditions[0].since;
+        let later = Timestamp(since.0 + 3_500);
+        assert_eq!(causes(&group, later)[0], "for bind db: redis.default has no healthy member (3s)");
+        group.waits.clear();
+        group.conditions.truncate(1);
+        assert_eq!(causes(&group, later), ["for bind db: redis.default has no healthy member (3s)"]);
+    }
+
+    #[test]
+    fn every_condition_that_is_not_as_it_should_be_is_told() {
+        let told = |kind, status| {
+            let condition = Condition { kind, status, reason: Reason::Waiting, message: "m".to_owned(), since: Timestamp(0) };
+            wrong(&[condition]).map(|found| said(found, Timestamp(0))).next()
+        };
+        for (kind, status, want) in [
+            (ConditionKind::Healthy, Truth::True, None),
+            (ConditionKind::Healthy, Truth::False, Some("not healthy: m [Waiting]")),
+            (ConditionKind::Healthy, Truth::Unknown, Some("perhaps not healthy: m [Waiting]")),
+            (ConditionKind::SourceVerified, Truth::False, Some("not verified: m [Waiting]")),
+            (ConditionKind::Stalled, Truth::False, None),
+            (ConditionKind::Stalled, Truth::True, Some("stalled: m [Waiting]")),
+            (ConditionKind::DriftDetected, Truth::Unknown, Some("perhaps drift detected: m [Waiting]")),
+            (ConditionKind::Suspended, Truth::True, Some("suspended: m [Waiting]")),
+            (ConditionKind::RolloutPaused, Truth::True, Some("rollout paused: m [Waiting]")),
+            (ConditionKind::Reconciling, Truth::True, None),
+        ] {
+            assert_eq!(told(kind, status).as_deref(), want, "{kind:?} {status:?}");
+        }
+    }
 }

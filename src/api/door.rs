@@ -204,3 +204,91 @@ pub(super) async fn guard(State(door): State<Door>, mut request: Request, next: 
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn ask(door: &Door, peer: Peer, method: &str, headers: &[(&str, &str)]) -> Result<Caller, String> {
+        let mut request = Request::builder().method(method).uri("/v1/status");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        door.admit(Some(peer), &request.body(Body::empty()).unwrap()).map_err(|error| error.reason)
+    }
+
+    fn here() -> Peer {
+        Peer::Address("127.0.0.1:40000".parse().unwrap())
+    }
+
+    #[test]
+    fn the_socket_is_for_root_and_the_supervisors_user() {
+        let door = Door::Unix { owner: 1000 };
+        let process = |uid| Peer::Process { uid, pid: Some(7) };
+        for method in ["GET", "POST"] {
+            assert_eq!(ask(&door, process(1001), method, &[]), Err("CallerNotAllowed".to_owned()));
+            assert_eq!(ask(&door, process(0), method, &[]), Ok(Caller::Local { uid: 0, pid: Some(7) }));
+            assert!(ask(&door, process(1000), method, &[]).is_ok());
+        }
+        assert_eq!(ask(&door, here(), "GET", &[]), Err("CallerUnknown".to_owned()));
+    }
+
+    #[test]
+    fn writing_over_tcp_needs_the_token_and_reading_only_from_afar() {
+        let token = || Token::parse("0123456789abcdef");
+        let local = |token| Door::tcp("127.0.0.1:9631".parse().unwrap(), token, Vec::new()).unwrap();
+        let wide = Door::tcp("0.0.0.0:9631".parse().unwrap(), token(), Vec::new()).unwrap();
+        let host = ("host", "127.0.0.1:9631");
+        let right = ("authorization", "Bearer 0123456789abcdef");
+        let wrong = ("authorization", "Bearer 0123456789abcdeX");
+        for (door, method, headers, want) in [
+            (local(None), "GET", &[host][..], None),
+            (local(None), "POST", &[host], Some("TokenNeeded")),
+            (local(None), "POST", &[host, right], Some("TokenNeeded")),
+            (local(token()), "GET", &[host], None),
+            (local(token()), "GET", &[host, wrong], Some("TokenWrong")),
+            (local(token()), "POST", &[host], Some("TokenNeeded")),
+            (local(token()), "POST", &[host, ("authorization", "Basic eDp5")], Some("TokenNeeded")),
+            (local(token()), "POST", &[host, right], None),
+            (wide.clone(), "GET", &[host], Some("TokenNeeded")),
+            (wide.clone(), "GET", &[host, right], None),
+            (wide, "POST", &[host, right], None),
+        ] {
+            assert_eq!(ask(&door, here(), method, headers).err().as_deref(), want, "{door:?} {method} {headers:?}");
+        }
+        let open = Door::tcp("0.0.0.0:9631".parse().unwrap(), None, Vec::new());
+        assert!(matches!(open, Err(DoorError::TokenNeeded(_))));
+    }
+
+    #[test]
+    fn a_foreign_name_in_host_is_refused() {
+        let door = Door::tcp("127.0.0.1:9631".parse().unwrap(), None, vec!["ams-1.example.com".to_owned()]).unwrap();
+        for good in ["127.0.0.1:9631", "localhost", "LOCALHOST:1", "[::1]:9631", "10.0.0.5:9631", "AMS-1.example.com"] {
+            assert!(ask(&door, here(), "GET", &[("host", good)]).is_ok(), "{good} was refused");
+        }
+        for bad in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "a b"] {
+            let found = ask(&door, here(), "GET", &[("host", bad)]);
+            assert_eq!(found, Err("HostNotAllowed".to_owned()), "{bad:?} was accepted");
+        }
+        assert!(ask(&door, here(), "GET", &[]).is_err(), "no host at all was accepted");
+    }
+
+    #[test]
+    fn a_token_file_is_long_enough_and_not_for_everybody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let read = |text: &str, mode| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            Token::read(&path)
+        };
+        assert!(matches!(Token::read(&folder.path().join("none")), Err(DoorError::TokenRead { .. })));
+        assert!(matches!(read("0123456789abcdef\n", 0o644), Err(DoorError::TokenExposed(_))));
+        for bad in ["", "short", "0123456789 abcdef", "0123456789abcdef\nmore", &"x".repeat(5000)] {
+            assert!(matches!(read(bad, 0o600), Err(DoorError::TokenForm(_))), "{bad:?} was accepted");
+        }
+        assert_eq!(read("0123456789abcdef\n", 0o640).unwrap(), Token::parse("0123456789abcdef").unwrap());
+    }
+}

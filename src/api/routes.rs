@@ -84,12 +84,17 @@ impl<D: Daemon> Here<D> {
 
     /// The name of a group that is here, from the path; `.default` may be left out.
     fn group(&self, name: &str) -> Result<GroupName, ApiError> {
+        self.group_in_status(name).map(|(_, name)| name)
+    }
+
+    /// The same, with the one snapshot in which it is.
+    fn group_in_status(&self, name: &str) -> Result<(Arc<wire::Status>, GroupName), ApiError> {
         let name: GroupName = name
             .parse()
             .map_err(|error: crate::model::InvalidName| ApiError::new(Failure::NotFound, "GroupNotHere", error.to_string()))?;
         let status = self.daemon.status();
         if status.group(&name).is_some() {
-            return Ok(name);
+            return Ok((status, name));
         }
         let wanted = name.to_string();
         let near = status.groups.iter().map(|group| group.name.to_string());
@@ -166,13 +171,12 @@ async fn metrics_text<D: Daemon>(State(here): State<Here<D>>) -> Response {
 }
 
 async fn group<D: Daemon>(State(here): State<Here<D>>, Path(name): Path<String>) -> Reply {
-    let name = here.group(&name)?;
-    Ok(json(&here.daemon.status().group(&name)))
+    let (status, name) = here.group_in_status(&name)?;
+    Ok(json(&status.group(&name)))
 }
 
 async fn health<D: Daemon>(State(here): State<Here<D>>, Path(name): Path<String>) -> Reply {
-    let name = here.group(&name)?;
-    let status = here.daemon.status();
+    let (status, name) = here.group_in_status(&name)?;
     let health = status.group(&name).map(|group| &group.health);
     let code = match health.map(|health| health.status) {
         Some(HealthStatus::Ok | HealthStatus::Warning) => StatusCode::OK,

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -75,6 +75,18 @@ impl Drop for UnixDoor {
     }
 }
 
+/// Where a supervisor of the present user listens, unless its file says otherwise.
+pub fn default_socket() -> PathBuf {
+    let user = rustix::process::geteuid();
+    let runtime = if user.is_root() {
+        PathBuf::from("/run")
+    } else {
+        let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+        given.map_or_else(|| PathBuf::from(format!("/run/user/{}", user.as_raw())), PathBuf::from)
+    };
+    runtime.join("tagfall/supervisor.sock")
+}
+
 /// Opens the unix socket: makes its folder, replaces what a dead supervisor left, refuses where one lives.
 ///
 /// The socket is bound under another name, given its mode, and renamed: nobody can connect before the mode is right.
@@ -108,38 +120,52 @@ pub async fn bind_tcp(listen: SocketAddr) -> Result<TcpListener, ServeError> {
 
 /// Serves the unix socket until the future is dropped; its connections end with it.
 pub async fn serve_unix(door: UnixDoor, router: Router) {
-    let accept = async || {
-        let (stream, _) = door.listener.accept().await?;
-        let peer = stream.peer_cred()?;
-        Ok((stream, Peer::Process { uid: peer.uid(), pid: peer.pid() }))
-    };
-    serve(accept, router).await;
+    serve(door, router).await;
 }
 
 /// Serves a TCP listener until the future is dropped; its connections end with it.
 pub async fn serve_tcp(listener: TcpListener, router: Router) {
-    let accept = async || {
-        let (stream, address) = listener.accept().await?;
+    serve(listener, router).await;
+}
+
+/// Something that takes connections and knows who is at their other end.
+trait Accept {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+}
+
+impl Accept for UnixDoor {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.listener.accept().await?;
+        let peer = stream.peer_cred()?;
+        Ok((stream, Peer::Process { uid: peer.uid(), pid: peer.pid() }))
+    }
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = TcpListener::accept(self).await?;
         // The kernel's timers: a reader that vanished frees its place without a wake-up of ours. A connection that is gone
         // already refuses them, which its first read will tell.
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, TCP_ASK_AFTER);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, u32::try_from(TCP_DEAD.as_millis()).unwrap_or(u32::MAX));
         Ok((stream, Peer::Address(address)))
-    };
-    serve(accept, router).await;
+    }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    accept: impl AsyncFn() -> io::Result<(S, Peer)>,
-    router: Router,
-) {
+async fn serve(listener: impl Accept, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-            accept().await.map(|(stream, peer)| (stream, peer, place))
+            listener.accept().await.map(|(stream, peer)| (stream, peer, place))
         };
         tokio::select! {
             accepted = next => match accepted {
@@ -161,7 +187,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Serves one connection, whatever it runs over.
-pub(super) async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: Peer, router: Router) {
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: Peer, router: Router) {
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);

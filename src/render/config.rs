@@ -232,3 +232,96 @@ fn sort_like_habitat(value: &mut Value) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::group;
+    use super::{Layer, Origin, effective};
+
+    fn layer(origin: Origin, values: Value) -> Layer {
+        Layer { origin, values }
+    }
+
+    #[test]
+    fn later_layers_win_and_are_named() {
+        let mut group = group(json!({"port": 1, "host": "a", "db": {"name": "x", "size": 3}, "list": [1, 2], "free": {}}));
+        group.config_ring = json!({"db": {"size": 4}});
+        let (config, errors) = effective(
+            &group,
+            &[
+                layer(Origin::Override, json!({"port": 9})),
+                layer(Origin::Environment, json!({"port": 2, "host": "b"})),
+                layer(Origin::User, json!({"list": [7]})),
+            ],
+        );
+        assert_eq!(errors, []);
+        assert_eq!(config.values, json!({"port": 9, "host": "b", "list": [7], "db": {"name": "x", "size": 4}, "free": {}}));
+        let origins: Vec<(&str, Origin)> = config.origins.iter().map(|(path, origin)| (path.as_str(), *origin)).collect();
+        assert_eq!(
+            origins,
+            [
+                ("db.name", Origin::Default),
+                ("db.size", Origin::Ring),
+                ("free", Origin::Default),
+                ("host", Origin::Environment),
+                ("list", Origin::User),
+                ("port", Origin::Override),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_layer_may_set_what_the_default_layer_has_and_nothing_else() {
+        let mut group = group(json!({"port": 1, "load": 1.5, "db": {"name": "x"}, "list": [1], "extra": {"known": 1}, "a.b": 1}));
+        group.config_open = vec!["extra".into()];
+        let wrong = |values: Value| {
+            let (config, errors) = effective(&group, &[layer(Origin::User, values)]);
+            assert_eq!(config, effective(&group, &[]).0, "a layer with errors is left out whole");
+            errors.into_iter().map(|error| (error.path, error.message)).collect::<Vec<_>>()
+        };
+        for (values, path, words) in [
+            (json!({"port": 2, "prt": 3}), "prt", "did you mean `port`?"),
+            (json!({"port": "2"}), "port", "a string stands where the default has an integer"),
+            (json!({"port": 2.0}), "port", "a float stands where the default has an integer"),
+            (json!({"load": 2}), "load", "an integer stands where the default has a float"),
+            (json!({"db": 3}), "db", "an integer stands where the default has a table"),
+            (json!({"db": {"zzz": 3}}), "db.zzz", "only keys that it has can be set"),
+            (json!({"list": {}}), "list", "a table stands where the default has a list"),
+            (json!({"extra": 1}), "extra", "an integer stands where the default has a table"),
+            (json!({"port": null}), "port", "nothing stands where the default has an integer"),
+            (json!({"a.b": "x"}), "\"a.b\"", "a string stands"),
+            (json!([1]), "", "a list stands where a table is needed"),
+        ] {
+            let errors = wrong(values.clone());
+            assert_eq!(errors.len(), 1, "{values}: {errors:?}");
+            assert_eq!(errors[0].0, path, "{values}");
+            assert!(errors[0].1.contains(words), "{values}: {}", errors[0].1);
+        }
+        assert_eq!(wrong(json!({"x": 1, "port": "a", "db": {"name": 1}})).len(), 3, "each error is named");
+        let (config, errors) =
+            effective(&group, &[layer(Origin::User, json!({"extra": {"new": {"deep": [1]}, "known": "text"}}))]);
+        assert_eq!((errors.len(), config.origins.get("extra.new.deep")), (0, Some(&Origin::User)));
+    }
+
+    #[test]
+    fn one_bad_layer_does_not_take_others_along() {
+        let group = group(json!({"port": 1, "host": "a"}));
+        let (config, errors) =
+            effective(&group, &[layer(Origin::User, json!({"port": "x"})), layer(Origin::Override, json!({"host": "c"}))]);
+        assert_eq!(config.values, json!({"port": 1, "host": "c"}));
+        let told = errors[0].to_string();
+        assert_eq!(
+            told,
+            "`port` of the user layer of config: a string stands where the default has an integer; the whole layer is left out"
+        );
+    }
+
+    #[test]
+    fn tables_come_last_as_in_habitat() {
+        let group = group(json!({"t": {"b": {"x": 1}, "a": 1}, "rows": [{"u": {}, "v": 1}], "z": 1, "l": [1]}));
+        let (config, _) = effective(&group, &[]);
+        assert_eq!(config.values.to_string(), r#"{"z":1,"l":[1],"rows":[{"v":1,"u":{}}],"t":{"a":1,"b":{"x":1}}}"#);
+    }
+}

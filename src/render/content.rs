@@ -54,12 +54,17 @@ pub fn render_files(
     for (target, named, executable) in templates {
         match engine.render(target, &named, &data, group.templates) {
             Ok(done) => files.push(RenderedFile { path: target.to_owned(), bytes: done.text.into_bytes(), executable }),
-            // What a broken template cannot give to one that includes it is not that one's error.
-            Err(failed) if whole => errors.extend(failed),
-            Err(failed) => errors.extend(failed.into_iter().filter(|error| error.name.is_some())),
+            // An error of a template that several include is told once, and what a broken one cannot give to those
+            // that include it is not their error.
+            Err(failed) => {
+                for error in failed {
+                    if (whole || error.name.is_some()) && !errors.contains(&error) {
+                        errors.push(error);
+                    }
+                }
+            }
         }
     }
-    errors.dedup();
     if !errors.is_empty() {
         return Err(errors);
     }

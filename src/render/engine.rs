@@ -141,6 +141,7 @@ impl Engine {
         Ok(Rendered { text, missing })
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the crate's own words do for all other reasons")]
     fn translate(&self, file: &str, failed: &handlebars::RenderError) -> RenderError {
         let message = match failed.reason() {
             RenderErrorReason::Other(message) => message.clone(),

@@ -45,8 +45,11 @@ pub(super) const CONDITIONS: [&str; 9] = ["eq", "ne", "gt", "gte", "lt", "lte", 
 
 const BUILTINS: [&str; 8] = ["if", "unless", "each", "with", "raw", "log", "len", GET];
 
+/// From arguments to text, or what is wrong with them.
+type Run = fn(&[&Value]) -> Result<String, String>;
+
 /// Habitat's helpers that turn arguments into text.
-const FILTERS: [(&str, fn(&[&Value]) -> Result<String, String>); 8] = [
+const FILTERS: [(&str, Run); 8] = [
     ("strConcat", |args| Ok(args.iter().filter(|arg| !arg.is_object()).map(|arg| unquoted(arg)).collect())),
     ("strJoin", join),
     ("strReplace", |args| Ok(string(args, 0)?.replace(string(args, 1)?, string(args, 2)?))),
@@ -57,12 +60,12 @@ const FILTERS: [(&str, fn(&[&Value]) -> Result<String, String>); 8] = [
     ("toYaml", |args| serde_yaml_ng::to_string(any(args)?).map_err(|error| error.to_string())),
 ];
 
-/// Whether a helper is one that this module defines for templates.
+/// Whether a name is that of a helper that this module defines for templates.
 pub(super) fn is_ours(name: &str) -> bool {
     name == "eachAlive" || name == "lookup" || FILTERS.iter().any(|(known, _)| *known == name)
 }
 
-/// Whether a helper is one of the crate's own, unchanged.
+/// Whether a name is that of one of the crate's own helpers, unchanged.
 pub(super) fn is_builtin(name: &str) -> bool {
     BUILTINS.contains(&name) || CONDITIONS.contains(&name)
 }
@@ -193,7 +196,7 @@ fn to_toml(args: &[&Value]) -> Result<String, String> {
 
 struct Filter {
     name: &'static str,
-    run: fn(&[&Value]) -> Result<String, String>,
+    run: Run,
     trace: Trace,
 }
 

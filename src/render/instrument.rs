@@ -4,7 +4,7 @@
 //! argument, and what a condition asks for goes through `get`, for which "not there" is an answer. What is put in
 //! never prints. To watch a new kind of element, add an arm to `Watch::element`.
 
-use std::collections::HashMap;
+#![expect(clippy::wildcard_enum_match_arm, reason = "the crate's enums are open: what it adds is left as it was parsed")]
 
 use handlebars::Template;
 use handlebars::template::{DecoratorTemplate, HelperTemplate, Parameter, Subexpression, TemplateElement, TemplateMapping};
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::helpers::{AT, CHECK, CONDITIONS, ENTER, GET, LEAVE, TICK, is_builtin, is_ours};
 
 /// A helper that a template calls and nobody knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct UnknownHelper {
-    pub(super) name: String,
     pub(super) line: usize,
     pub(super) column: usize,
+    pub(super) name: String,
 }
 
 /// Puts the watching calls into `template`, and names the helpers that do not exist. `column` turns a place of the
@@ -25,6 +25,7 @@ pub(super) struct UnknownHelper {
 pub(super) fn instrument(template: &mut Template, file: &str, column: &dyn Fn(usize, usize) -> usize) -> Vec<UnknownHelper> {
     let mut watch = Watch { file, column, unknown: Vec::new(), calls: Calls::parse() };
     watch.template(template, (1, 1));
+    watch.unknown.sort();
     watch.unknown
 }
 
@@ -86,7 +87,7 @@ impl Watch<'_> {
         let mut call = self.calls.expression.clone()?;
         call.name = Parameter::Name(name.to_owned());
         call.params = params;
-        call.hash = HashMap::from([(AT.to_owned(), Parameter::Literal(self.at(place)))]);
+        call.hash = std::iter::once((AT.to_owned(), Parameter::Literal(self.at(place)))).collect();
         Some(call)
     }
 

@@ -1,0 +1,458 @@
+//! Which message and field has which number, and how the model's types are written.
+
+use super::fields::{FieldError, Fields, Writer};
+use super::{Command, ExecOutcome, Hello, Message, Request};
+use crate::model::{
+    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, MountMode, Policy, PublicationId, ServiceKind, ServiceReport,
+    ServiceSpec, ServiceState, Signal, Timestamp, View,
+};
+
+/// A packet that cannot be read: with its attempt number, where that could be, so that it can be answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a packet of kind {kind} cannot be read: {why}")]
+pub struct Undecodable {
+    /// Kind of the message; 0 where there was none.
+    pub kind: u16,
+    /// The attempt number; 0 where there was none.
+    pub attempt: u64,
+    why: String,
+}
+
+/// The tag that carries the attempt number in every request and reply.
+const ATTEMPT: u16 = 1;
+
+const RUN: u16 = 1;
+const AMEND: u16 = 2;
+const STOP: u16 = 3;
+const RESTART: u16 = 4;
+const SIGNAL: u16 = 5;
+const RELOAD: u16 = 6;
+const MARK_READY: u16 = 7;
+const FORGET: u16 = 8;
+const EXEC: u16 = 9;
+const FINISHED: u16 = 10;
+
+const HELLO: u16 = 101;
+const REPORT: u16 = 102;
+const GONE: u16 = 103;
+const SNAPSHOT_END: u16 = 104;
+const REPLY: u16 = 105;
+const EXEC_DONE: u16 = 106;
+const SHUTDOWN: u16 = 107;
+
+/// Writes a request.
+pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
+    let begin = |kind| {
+        let mut writer = Writer::message(kind);
+        writer.u64(ATTEMPT, attempt);
+        writer
+    };
+    let named = |kind, group: &GroupName| {
+        let mut writer = begin(kind);
+        writer.text(2, &group.to_string());
+        writer
+    };
+    let writer = match request {
+        Request::Run(spec) => {
+            let mut writer = begin(RUN);
+            writer.record(2, |inner| write_spec(inner, spec));
+            writer
+        }
+        Request::Amend { group, revision, release, policy } => {
+            let mut writer = named(AMEND, group);
+            writer.bytes(3, revision.as_bytes()).text(4, release).record(5, |inner| write_policy(inner, policy));
+            writer
+        }
+        Request::Stop { group } => named(STOP, group),
+        Request::Restart { group } => named(RESTART, group),
+        Request::Signal { group, signal } => {
+            let mut writer = named(SIGNAL, group);
+            writer.i32(3, signal.0);
+            writer
+        }
+        Request::Reload { group, view, signal } => {
+            let mut writer = named(RELOAD, group);
+            writer.record(3, |inner| write_view(inner, view));
+            if let Some(signal) = signal {
+                writer.i32(4, signal.0);
+            }
+            writer
+        }
+        Request::MarkReady { group, incarnation } => {
+            let mut writer = named(MARK_READY, group);
+            writer.u64(3, *incarnation);
+            writer
+        }
+        Request::Forget { group } => named(FORGET, group),
+        Request::Exec(command) => {
+            let mut writer = begin(EXEC);
+            write_command(&mut writer, command);
+            writer
+        }
+        Request::Finished => begin(FINISHED),
+    };
+    writer.finish()
+}
+
+/// Reads a request with its attempt number.
+pub fn decode_request(packet: &[u8]) -> Result<(u64, Request), Undecodable> {
+    let (kind, fields) = open(packet)?;
+    let attempt = fields.u64(ATTEMPT).unwrap_or(0);
+    let fail = |error: FieldError| Undecodable { kind, attempt, why: error.to_string() };
+    let request = match kind {
+        RUN => fields.record(2).and_then(read_spec).map(|spec| Request::Run(Box::new(spec))),
+        AMEND => read_amend(fields),
+        STOP => fields.parsed(2).map(|group| Request::Stop { group }),
+        RESTART => fields.parsed(2).map(|group| Request::Restart { group }),
+        SIGNAL => read_signal(fields),
+        RELOAD => read_reload(fields),
+        MARK_READY => fields.parsed(2).and_then(|group| Ok(Request::MarkReady { group, incarnation: fields.u64(3)? })),
+        FORGET => fields.parsed(2).map(|group| Request::Forget { group }),
+        EXEC => read_command(fields).map(|command| Request::Exec(Box::new(command))),
+        FINISHED => Ok(Request::Finished),
+        _ => {
+            let why = "no such request is known here; update the keeper by a restart of it".to_owned();
+            return Err(Undecodable { kind, attempt, why });
+        }
+    };
+    Ok((attempt, request.map_err(fail)?))
+}
+
+/// Writes a message of the keeper.
+pub fn encode_message(message: &Message) -> Vec<u8> {
+    let writer = match message {
+        Message::Hello(hello) => {
+            let mut writer = Writer::message(HELLO);
+            writer.u64(2, hello.version).u64(3, u64::from(hello.keeper_pid)).text(4, &hello.boot_id);
+            if let Err(why) = &hello.namespaces {
+                writer.text(5, why);
+            }
+            writer
+        }
+        Message::Report(report) => {
+            let mut writer = Writer::message(REPORT);
+            write_report(&mut writer, report);
+            writer
+        }
+        Message::Gone(group) => {
+            let mut writer = Writer::message(GONE);
+            writer.text(2, &group.to_string());
+            writer
+        }
+        Message::SnapshotEnd => Writer::message(SNAPSHOT_END),
+        Message::Reply { attempt, result } => {
+            let mut writer = Writer::message(REPLY);
+            writer.u64(ATTEMPT, *attempt);
+            if let Err(why) = result {
+                writer.text(2, why);
+            }
+            writer
+        }
+        Message::ExecDone { attempt, outcome } => {
+            let mut writer = Writer::message(EXEC_DONE);
+            writer.u64(ATTEMPT, *attempt).record(2, |inner| write_exit(inner, outcome.exit)).text(3, &outcome.output);
+            writer.u64(4, u64::from(outcome.timed_out));
+            writer
+        }
+        Message::Shutdown => Writer::message(SHUTDOWN),
+    };
+    writer.finish()
+}
+
+/// Reads a message of the keeper.
+pub fn decode_message(packet: &[u8]) -> Result<Message, Undecodable> {
+    let (kind, fields) = open(packet)?;
+    let attempt = fields.u64(ATTEMPT).unwrap_or(0);
+    let message = match kind {
+        HELLO => read_hello(fields).map(Message::Hello),
+        REPORT => read_report(fields).map(|report| Message::Report(Box::new(report))),
+        GONE => fields.parsed(2).map(Message::Gone),
+        SNAPSHOT_END => Ok(Message::SnapshotEnd),
+        REPLY => {
+            let why = fields.optional(2, Fields::text);
+            why.map(|why| Message::Reply { attempt, result: why.map_or(Ok(()), Err) })
+        }
+        EXEC_DONE => read_outcome(fields).map(|outcome| Message::ExecDone { attempt, outcome }),
+        SHUTDOWN => Ok(Message::Shutdown),
+        _ => return Err(Undecodable { kind, attempt, why: "no such message is known here".to_owned() }),
+    };
+    message.map_err(|error| Undecodable { kind, attempt, why: error.to_string() })
+}
+
+fn open(packet: &[u8]) -> Result<(u16, Fields<'_>), Undecodable> {
+    let Some((kind, rest)) = packet.split_first_chunk::<2>() else {
+        return Err(Undecodable { kind: 0, attempt: 0, why: "it is empty".to_owned() });
+    };
+    let kind = u16::from_le_bytes(*kind);
+    let fields = Fields::parse(rest).map_err(|error| Undecodable { kind, attempt: 0, why: error.to_string() })?;
+    Ok((kind, fields))
+}
+
+fn read_amend(fields: Fields<'_>) -> Result<Request, FieldError> {
+    Ok(Request::Amend {
+        group: fields.parsed(2)?,
+        revision: read_digest(fields, 3)?,
+        release: fields.text(4)?,
+        policy: read_policy(fields.record(5)?)?,
+    })
+}
+
+fn read_signal(fields: Fields<'_>) -> Result<Request, FieldError> {
+    Ok(Request::Signal { group: fields.parsed(2)?, signal: Signal(fields.i32(3)?) })
+}
+
+fn read_reload(fields: Fields<'_>) -> Result<Request, FieldError> {
+    let signal = fields.optional(4, Fields::i32)?.map(Signal);
+    Ok(Request::Reload { group: fields.parsed(2)?, view: read_view(fields.record(3)?)?, signal })
+}
+
+fn read_hello(fields: Fields<'_>) -> Result<Hello, FieldError> {
+    Ok(Hello {
+        version: fields.u64(2)?,
+        keeper_pid: narrow(fields, 3)?,
+        boot_id: fields.text(4)?,
+        namespaces: fields.optional(5, Fields::text)?.map_or(Ok(()), Err),
+    })
+}
+
+fn write_pairs(writer: &mut Writer, tag: u16, pairs: &[(String, String)]) {
+    for (key, value) in pairs {
+        writer.record(tag, |inner| {
+            inner.text(1, key).text(2, value);
+        });
+    }
+}
+
+fn read_pairs(fields: Fields<'_>, tag: u16) -> Result<Vec<(String, String)>, FieldError> {
+    let read = |value| {
+        let pair = Fields::parse(value)?;
+        Ok((pair.text(1)?, pair.text(2)?))
+    };
+    fields.list(tag).map(read).collect()
+}
+
+fn write_command(writer: &mut Writer, command: &Command) {
+    if let Some(group) = &command.group {
+        writer.text(2, &group.to_string());
+    }
+    if let Some(user) = &command.user {
+        writer.text(3, user);
+    }
+    for argument in &command.argv {
+        writer.text(4, argument);
+    }
+    write_pairs(writer, 5, &command.env);
+    if let Some(cwd) = &command.cwd {
+        writer.text(6, cwd);
+    }
+    writer.duration(7, command.timeout);
+}
+
+fn read_command(fields: Fields<'_>) -> Result<Command, FieldError> {
+    Ok(Command {
+        group: fields.optional(2, Fields::parsed)?,
+        user: fields.optional(3, Fields::text)?,
+        argv: fields.texts(4)?,
+        env: read_pairs(fields, 5)?,
+        cwd: fields.optional(6, Fields::text)?,
+        timeout: fields.duration(7)?,
+    })
+}
+
+fn read_outcome(fields: Fields<'_>) -> Result<ExecOutcome, FieldError> {
+    let exit = read_exit(fields.record(2)?)?;
+    Ok(ExecOutcome { exit, output: fields.text(3)?, timed_out: fields.u64(4)? != 0 })
+}
+
+fn read_digest(fields: Fields<'_>, tag: u16) -> Result<Digest, FieldError> {
+    fields.array(tag).map(Digest::from_bytes)
+}
+
+fn narrow(fields: Fields<'_>, tag: u16) -> Result<u32, FieldError> {
+    u32::try_from(fields.u64(tag)?).map_err(|_| FieldError::Invalid(tag))
+}
+
+fn write_spec(writer: &mut Writer, spec: &ServiceSpec) {
+    writer.text(1, &spec.group.to_string()).bytes(2, spec.revision.as_bytes()).text(3, &spec.release);
+    writer.record(4, |inner| write_launch(inner, &spec.launch)).record(5, |inner| write_policy(inner, &spec.policy));
+    if let Some(view) = &spec.view {
+        writer.record(6, |inner| write_view(inner, view));
+    }
+}
+
+fn read_spec(fields: Fields<'_>) -> Result<ServiceSpec, FieldError> {
+    Ok(ServiceSpec {
+        group: fields.parsed(1)?,
+        revision: read_digest(fields, 2)?,
+        release: fields.text(3)?,
+        launch: read_launch(fields.record(4)?)?,
+        policy: read_policy(fields.record(5)?)?,
+        view: fields.optional(6, |fields, tag| read_view(fields.record(tag)?))?,
+    })
+}
+
+fn write_launch(writer: &mut Writer, launch: &Launch) {
+    for argument in &launch.argv {
+        writer.text(1, argument);
+    }
+    write_pairs(writer, 2, &launch.env);
+    if let Some(user) = &launch.user {
+        writer.text(3, user);
+    }
+    writer.text(4, &launch.working_dir);
+    let limits = launch.limits;
+    let cpu = limits.cpu.map(f64::to_bits);
+    for (tag, limit) in [(5, limits.memory), (6, limits.pids), (7, limits.open_files), (8, cpu)] {
+        if let Some(limit) = limit {
+            writer.u64(tag, limit);
+        }
+    }
+    for socket in &launch.listen {
+        writer.text(9, socket);
+    }
+    if let Some(hardening) = launch.hardening {
+        let number = match hardening {
+            Hardening::None => 0,
+            Hardening::Default => 1,
+            Hardening::Strict => 2,
+        };
+        writer.u64(10, number);
+    }
+}
+
+fn read_launch(fields: Fields<'_>) -> Result<Launch, FieldError> {
+    let hardening = match fields.optional(10, Fields::u64)? {
+        None => None,
+        Some(0) => Some(Hardening::None),
+        Some(1) => Some(Hardening::Default),
+        Some(2) => Some(Hardening::Strict),
+        Some(_) => return Err(FieldError::Invalid(10)),
+    };
+    Ok(Launch {
+        argv: fields.texts(1)?,
+        env: read_pairs(fields, 2)?,
+        user: fields.optional(3, Fields::text)?,
+        working_dir: fields.text(4)?,
+        limits: Limits {
+            memory: fields.optional(5, Fields::u64)?,
+            pids: fields.optional(6, Fields::u64)?,
+            open_files: fields.optional(7, Fields::u64)?,
+            cpu: fields.optional(8, Fields::u64)?.map(f64::from_bits),
+        },
+        listen: fields.texts(9)?,
+        hardening,
+    })
+}
+
+fn write_policy(writer: &mut Writer, policy: &Policy) {
+    let kind = match policy.kind {
+        ServiceKind::Daemon => 0,
+        ServiceKind::Task => 1,
+    };
+    writer.u64(1, kind).i32(2, policy.stop_signal.0).duration(3, policy.stop_timeout);
+    writer.duration(4, policy.backoff.min).duration(5, policy.backoff.max).duration(6, policy.backoff.reset_after);
+    writer.u64(7, u64::from(policy.ready_when_started));
+}
+
+fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
+    let kind = match fields.u64(1)? {
+        0 => ServiceKind::Daemon,
+        1 => ServiceKind::Task,
+        _ => return Err(FieldError::Invalid(1)),
+    };
+    Ok(Policy {
+        kind,
+        stop_signal: Signal(fields.i32(2)?),
+        stop_timeout: fields.duration(3)?,
+        backoff: Backoff { min: fields.duration(4)?, max: fields.duration(5)?, reset_after: fields.duration(6)? },
+        ready_when_started: fields.u64(7)? != 0,
+    })
+}
+
+fn write_view(writer: &mut Writer, view: &View) {
+    writer.record(1, |inner| write_publication(inner, view.publication)).text(2, &view.source).text(3, &view.point);
+}
+
+fn read_view(fields: Fields<'_>) -> Result<View, FieldError> {
+    let publication = read_publication(fields.record(1)?)?;
+    Ok(View { publication, source: fields.text(2)?, point: fields.text(3)? })
+}
+
+fn write_publication(writer: &mut Writer, id: PublicationId) {
+    writer.bytes(1, id.content.as_bytes()).u64(2, u64::from(id.copy));
+}
+
+fn read_publication(fields: Fields<'_>) -> Result<PublicationId, FieldError> {
+    Ok(PublicationId { content: read_digest(fields, 1)?, copy: narrow(fields, 2)? })
+}
+
+fn write_exit(writer: &mut Writer, exit: Exit) {
+    match exit {
+        Exit::Code(code) => writer.i32(1, code),
+        Exit::Signal(signal) => writer.i32(2, signal.0),
+        Exit::Unknown => writer,
+    };
+}
+
+fn read_exit(fields: Fields<'_>) -> Result<Exit, FieldError> {
+    if let Some(code) = fields.optional(1, Fields::i32)? {
+        return Ok(Exit::Code(code));
+    }
+    Ok(fields.optional(2, Fields::i32)?.map_or(Exit::Unknown, |signal| Exit::Signal(Signal(signal))))
+}
+
+/// States by their number on the wire, which is their place here: only ever append.
+const STATES: [ServiceState; 11] = [
+    ServiceState::Waiting,
+    ServiceState::Starting,
+    ServiceState::Running,
+    ServiceState::Reloading,
+    ServiceState::Stopping,
+    ServiceState::Stopped,
+    ServiceState::Backoff,
+    ServiceState::Done,
+    ServiceState::Failed,
+    ServiceState::Stuck,
+    ServiceState::Unknown,
+];
+
+fn write_report(writer: &mut Writer, report: &ServiceReport) {
+    let state = STATES.iter().position(|state| *state == report.state).unwrap_or(STATES.len() - 1);
+    writer.text(2, &report.group.to_string()).u64(3, state as u64);
+    writer.u64(5, report.incarnation).u64(6, report.restarts).u64(7, report.since.0);
+    writer.bytes(9, report.launch.as_bytes()).bytes(11, report.revision.as_bytes());
+    writer.record(10, |inner| write_policy(inner, &report.policy));
+    writer.u64(13, u64::from(report.mount_mode == MountMode::Namespace)).text(15, &report.message);
+    if let Some(pid) = report.pid {
+        writer.u64(4, u64::from(pid));
+    }
+    if let Some(next_try) = report.next_try {
+        writer.u64(8, next_try.0);
+    }
+    if let Some(publication) = report.publication {
+        writer.record(12, |inner| write_publication(inner, publication));
+    }
+    if let Some(exit) = report.last_exit {
+        writer.record(14, |inner| write_exit(inner, exit));
+    }
+}
+
+fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
+    let state = usize::try_from(fields.u64(3)?).ok().and_then(|at| STATES.get(at));
+    Ok(ServiceReport {
+        group: fields.parsed(2)?,
+        state: *state.ok_or(FieldError::Invalid(3))?,
+        pid: fields.optional(4, narrow)?,
+        incarnation: fields.u64(5)?,
+        restarts: fields.u64(6)?,
+        since: Timestamp(fields.u64(7)?),
+        next_try: fields.optional(8, Fields::u64)?.map(Timestamp),
+        launch: read_digest(fields, 9)?,
+        policy: read_policy(fields.record(10)?)?,
+        revision: read_digest(fields, 11)?,
+        publication: fields.optional(12, |fields, tag| read_publication(fields.record(tag)?))?,
+        mount_mode: if fields.u64(13)? == 1 { MountMode::Namespace } else { MountMode::Symlink },
+        last_exit: fields.optional(14, |fields, tag| read_exit(fields.record(tag)?))?,
+        message: fields.text(15)?,
+    })
+}

@@ -1,0 +1,192 @@
+use super::*;
+use crate::model::{Backoff, Hardening, Launch, Limits, MountMode, PublicationId, ServiceKind, ServiceState, Timestamp};
+use proptest::prelude::*;
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+fn group() -> impl Strategy<Value = GroupName> {
+    "[a-z][a-z0-9-]{0,8}\\.[a-z]{1,8}".prop_map(|name| name.parse().unwrap())
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    (0..u64::from(u32::MAX)).prop_map(Duration::from_micros)
+}
+
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(".*", 0..4)
+}
+
+fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+    prop::collection::vec((".*", ".*"), 0..4)
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (any::<bool>(), any::<i32>(), duration(), duration(), duration(), duration(), any::<bool>()).prop_map(
+        |(task, signal, stop_timeout, min, max, reset_after, ready_when_started)| Policy {
+            kind: if task { ServiceKind::Task } else { ServiceKind::Daemon },
+            stop_signal: Signal(signal),
+            stop_timeout,
+            backoff: Backoff { min, max, reset_after },
+            ready_when_started,
+        },
+    )
+}
+
+fn publication() -> impl Strategy<Value = PublicationId> {
+    (digest(), any::<u32>()).prop_map(|(content, copy)| PublicationId { content, copy })
+}
+
+fn view() -> impl Strategy<Value = View> {
+    (publication(), ".*", ".*").prop_map(|(publication, source, point)| View { publication, source, point })
+}
+
+fn launch() -> impl Strategy<Value = Launch> {
+    let limits = (any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>(), prop::option::of(0.0..100.0f64));
+    let limits = limits.prop_map(|(memory, pids, open_files, cpu)| Limits { memory, pids, open_files, cpu });
+    let hardening = prop::option::of(prop::sample::select(vec![Hardening::None, Hardening::Default, Hardening::Strict]));
+    (texts(), pairs(), prop::option::of(".*"), ".*", limits, texts(), hardening).prop_map(
+        |(argv, env, user, working_dir, limits, listen, hardening)| Launch {
+            argv,
+            env,
+            user,
+            working_dir,
+            limits,
+            listen,
+            hardening,
+        },
+    )
+}
+
+fn spec() -> impl Strategy<Value = ServiceSpec> {
+    (group(), digest(), ".*", launch(), policy(), prop::option::of(view())).prop_map(
+        |(group, revision, release, launch, policy, view)| ServiceSpec { group, revision, release, launch, policy, view },
+    )
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let command = (prop::option::of(group()), prop::option::of(".*"), texts(), pairs(), prop::option::of(".*"), duration());
+    prop_oneof![
+        spec().prop_map(|spec| Request::Run(Box::new(spec))),
+        (group(), digest(), ".*", policy()).prop_map(|(group, revision, release, policy)| Request::Amend {
+            group,
+            revision,
+            release,
+            policy
+        }),
+        group().prop_map(|group| Request::Stop { group }),
+        group().prop_map(|group| Request::Restart { group }),
+        (group(), any::<i32>()).prop_map(|(group, signal)| Request::Signal { group, signal: Signal(signal) }),
+        (group(), view(), any::<Option<i32>>()).prop_map(|(group, view, signal)| Request::Reload {
+            group,
+            view,
+            signal: signal.map(Signal)
+        }),
+        (group(), any::<u64>()).prop_map(|(group, incarnation)| Request::MarkReady { group, incarnation }),
+        group().prop_map(|group| Request::Forget { group }),
+        command.prop_map(|(group, user, argv, env, cwd, timeout)| Request::Exec(Box::new(Command {
+            group,
+            user,
+            argv,
+            env,
+            cwd,
+            timeout
+        }))),
+        Just(Request::Finished),
+    ]
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        any::<i32>().prop_map(Exit::Code),
+        any::<i32>().prop_map(|signal| Exit::Signal(Signal(signal))),
+        Just(Exit::Unknown)
+    ]
+}
+
+fn report() -> impl Strategy<Value = ServiceReport> {
+    let state = prop::sample::select(vec![ServiceState::Waiting, ServiceState::Running, ServiceState::Unknown]);
+    let first = (group(), state, any::<Option<u32>>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<u64>>());
+    let second = (digest(), policy(), digest(), prop::option::of(publication()), any::<bool>(), prop::option::of(exit()), ".*");
+    (first, second).prop_map(|(first, second)| ServiceReport {
+        group: first.0,
+        state: first.1,
+        pid: first.2,
+        incarnation: first.3,
+        restarts: first.4,
+        since: Timestamp(first.5),
+        next_try: first.6.map(Timestamp),
+        launch: second.0,
+        policy: second.1,
+        revision: second.2,
+        publication: second.3,
+        mount_mode: if second.4 { MountMode::Namespace } else { MountMode::Symlink },
+        last_exit: second.5,
+        message: second.6,
+    })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        (any::<u64>(), any::<u32>(), ".*", prop::option::of(".*")).prop_map(|(version, keeper_pid, boot_id, why)| {
+            Message::Hello(Hello { version, keeper_pid, boot_id, namespaces: why.map_or(Ok(()), Err) })
+        }),
+        report().prop_map(|report| Message::Report(Box::new(report))),
+        group().prop_map(Message::Gone),
+        Just(Message::SnapshotEnd),
+        (any::<u64>(), prop::option::of(".*"))
+            .prop_map(|(attempt, why)| Message::Reply { attempt, result: why.map_or(Ok(()), Err) }),
+        (any::<u64>(), exit(), ".*", any::<bool>()).prop_map(|(attempt, exit, output, timed_out)| Message::ExecDone {
+            attempt,
+            outcome: ExecOutcome { exit, output, timed_out }
+        }),
+        Just(Message::Shutdown),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn requests_read_back_what_was_written(attempt in any::<u64>(), request in request()) {
+        prop_assert_eq!(decode_request(&encode_request(attempt, &request)).unwrap(), (attempt, request));
+    }
+
+    #[test]
+    fn messages_read_back_what_was_written(message in message()) {
+        prop_assert_eq!(decode_message(&encode_message(&message)).unwrap(), message);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = decode_request(&bytes);
+        let _ = decode_message(&bytes);
+    }
+
+    #[test]
+    fn damaged_packets_never_panic(request in request(), at in any::<prop::sample::Index>(), bit in 0..8u8, cut in any::<bool>()) {
+        let mut packet = encode_request(7, &request);
+        let at = at.index(packet.len());
+        packet[at] ^= 1 << bit;
+        if cut {
+            packet.truncate(at);
+        }
+        let _ = decode_request(&packet);
+    }
+}
+
+#[test]
+fn fields_and_kinds_of_a_newer_peer_are_skipped_or_answered() {
+    let group: GroupName = "web".parse().unwrap();
+    let mut packet = encode_request(9, &Request::Stop { group: group.clone() });
+    let mut newer = fields::Writer::default();
+    newer.text(999, "what this version does not know");
+    packet.extend(newer.finish());
+    assert_eq!(decode_request(&packet).unwrap(), (9, Request::Stop { group }));
+
+    let mut unknown = fields::Writer::message(77);
+    unknown.u64(1, 12);
+    let error = decode_request(&unknown.finish()).unwrap_err();
+    assert_eq!((error.kind, error.attempt), (77, 12));
+}

@@ -1,3 +1,5 @@
 //! The `tagfall` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tagfall::cli::main()
+}

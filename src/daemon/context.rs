@@ -1,0 +1,98 @@
+//! What every effect may use: the shells' handles and this host's facts. Holds no decision.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::GroupName;
+use crate::process::Keeper;
+use crate::publish::{DriftWatch, Publisher};
+use crate::render::{Host, Layer};
+use crate::source::Source;
+use crate::store::{State, Store};
+
+/// `allow.exec`: name → argument list.
+pub(super) type Commands = BTreeMap<String, Vec<String>>;
+
+/// Handles and facts; shared by all effects.
+pub(super) struct Context {
+    pub(super) data_dir: PathBuf,
+    pub(super) ring: Option<String>,
+    /// Facts for templates.
+    pub(super) host: Host,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) source: Source,
+    pub(super) publisher: Publisher,
+    pub(super) drift: DriftWatch,
+    pub(super) keeper: Keeper,
+    store: Store,
+    state: Mutex<State>,
+    layers: Mutex<BTreeMap<GroupName, Arc<Vec<Layer>>>>,
+    /// Declared commands of checks, rendered, by group and name.
+    commands: Mutex<BTreeMap<GroupName, Commands>>,
+    /// The environment as the supervisor was started with it.
+    pub(super) env: BTreeMap<String, String>,
+    /// Folders below which groups may publish; `None` = anywhere that the manifest's own rules allow.
+    pub(super) mount_roots: Option<Vec<String>>,
+}
+
+/// What [`Context::new`] takes.
+pub(super) struct Parts {
+    pub(super) data_dir: PathBuf,
+    pub(super) ring: Option<String>,
+    pub(super) host: Host,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) source: Source,
+    pub(super) publisher: Publisher,
+    pub(super) drift: DriftWatch,
+    pub(super) keeper: Keeper,
+    pub(super) store: Store,
+    pub(super) state: State,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) mount_roots: Option<Vec<String>>,
+}
+
+impl Context {
+    /// Puts together what starting up has opened.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { data_dir, ring, host, labels, source, publisher, drift, keeper, store, state, env, mount_roots } = parts;
+        let state = Mutex::new(state);
+        let (layers, commands) = (Mutex::default(), Mutex::default());
+        Self { data_dir, ring, host, labels, source, publisher, drift, keeper, store, state, layers, commands, env, mount_roots }
+    }
+
+    /// A declared command of a group's check.
+    pub(super) fn command(&self, group: &GroupName, name: &str) -> Option<Vec<String>> {
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.get(group)?.get(name).cloned()
+    }
+
+    pub(super) fn set_commands(&self, group: &GroupName, declared: Commands) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), declared);
+    }
+
+    /// The layers above the release, for one group.
+    pub(super) fn layers(&self, group: &GroupName) -> Arc<Vec<Layer>> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.get(group).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_layers(&self, group: &GroupName, layers: Vec<Layer>) {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), Arc::new(layers));
+    }
+
+    /// Changes the durable state and writes it down; blocks for the sync. Where writing fails, memory is as it was.
+    pub(super) fn remember(&self, change: impl FnOnce(&mut State)) -> Result<(), crate::store::StoreError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = state.clone();
+        change(&mut next);
+        self.store.save(&next)?;
+        *state = next;
+        Ok(())
+    }
+
+    /// Reads the durable state.
+    pub(super) fn state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

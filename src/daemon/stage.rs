@@ -1,0 +1,103 @@
+//! Renders a group and writes its publication, without showing it to anybody.
+
+use std::path::Path;
+
+use super::context::{Commands, Context};
+use super::effects::{chain, publish_failure};
+use crate::model::{Check, ConfigFile, Group, HookKind, Launch, Reason, Service};
+use crate::plan::{Failure, Prepared, Wanted};
+use crate::render::{self, Host, Layer, RenderError, RenderedFile};
+
+/// A group, rendered.
+pub(crate) struct Rendered {
+    pub(crate) files: Vec<RenderedFile>,
+    pub(crate) launch: Option<Launch>,
+    pub(crate) check: Option<Check>,
+    /// `allow.exec` of the health check.
+    pub(crate) commands: Commands,
+    /// Layers or keys that were left out, and why.
+    pub(crate) notices: Vec<String>,
+}
+
+/// Reads the content of a file of the release, or says why not.
+pub(crate) type ReadFile<'a> = dyn FnMut(&ConfigFile) -> Result<Vec<u8>, String> + 'a;
+
+/// What rendering needs beside the group: where and for whom.
+pub(crate) struct Place<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) layers: &'a [Layer],
+    /// Tag and commit that templates show.
+    pub(crate) release: (&'a str, &'a str),
+}
+
+/// Renders everything of a group that is a template; every error is listed.
+pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) -> Result<Rendered, Vec<String>> {
+    let (config, left_out) = render::effective(group, place.layers);
+    let data = render::data(place.host, group, &config, place.release);
+    let mut errors: Vec<String> = Vec::new();
+    let mut note = |found: Vec<RenderError>| errors.extend(found.iter().map(ToString::to_string));
+    let files = render::render_files(group, read, &data).unwrap_or_else(|found| {
+        note(found);
+        Vec::new()
+    });
+    let service = group.service.as_ref().filter(|service| service.container.is_none());
+    let launch = service.and_then(|service| match render::render_launch(group, service, &data) {
+        Ok((argv, env)) => Some(launch(place.data_dir, group, service, argv, env)),
+        Err(found) => {
+            note(found);
+            None
+        }
+    });
+    let hook = group.hooks.get(&HookKind::HealthCheck);
+    let (check, commands) = hook.map_or((None, Commands::new()), |hook| match render::render_check(group, hook, &data) {
+        Ok((check, commands)) => (Some(check), commands),
+        Err(found) => {
+            note(found);
+            (None, Commands::new())
+        }
+    });
+    let notices = left_out.iter().map(ToString::to_string).collect();
+    if errors.is_empty() { Ok(Rendered { files, launch, check, commands, notices }) } else { Err(errors) }
+}
+
+fn launch(data_dir: &Path, group: &Group, service: &Service, argv: Vec<String>, env: Vec<(String, String)>) -> Launch {
+    let var = || data_dir.join("var").join(group.name.to_string()).display().to_string();
+    Launch {
+        argv,
+        env,
+        user: service.user.clone(),
+        working_dir: service.working_dir.clone().unwrap_or_else(var),
+        limits: service.limits,
+        listen: service.listen.clone(),
+        hardening: Some(service.hardening),
+    }
+}
+
+/// Renders with the context's layers and the store's files.
+pub(super) fn render_here(context: &Context, group: &Group, release: (&str, &str)) -> Result<Rendered, Vec<String>> {
+    let layers = context.layers(&group.name);
+    let place = Place { host: &context.host, data_dir: &context.data_dir, layers: &layers, release };
+    let mut read = |file: &ConfigFile| context.source.read_blob(file.blob).map_err(|error| chain(&error));
+    render(&place, group, &mut read)
+}
+
+/// Renders and writes. What is shown is not touched.
+pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Result<Prepared, Failure> {
+    let group = &wanted.group;
+    let commit = wanted.first.commit.to_string();
+    let rendered = render_here(context, group, (wanted.first.tag.as_str(), &commit))
+        .map_err(|errors| Failure::new(Reason::RenderFailed, errors.join("; ")))?;
+    let publication = match &group.mount {
+        Some(_) => {
+            let user = group.service.as_ref().and_then(|service| service.user.as_deref());
+            let owner = user.and_then(|user| crate::sys::user(user).ok().flatten()).map(|user| user.gid);
+            let written = context.publisher.write(&group.name, &rendered.files, owner, fresh_copy);
+            Some(written.map_err(|error| publish_failure(&error))?)
+        }
+        None => None,
+    };
+    let copies = context.publisher.list(&group.name).map_err(|error| publish_failure(&error))?;
+    context.set_commands(&group.name, rendered.commands);
+    Ok(Prepared { publication, launch: rendered.launch, check: rendered.check, copies, notices: rendered.notices })
+}

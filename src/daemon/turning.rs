@@ -1,0 +1,305 @@
+//! The loop: take in what happened, plan, begin, tell. Everything that happens passes through here in one order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::clock::now;
+use super::context::Context;
+use super::handle::{Asked, Request, Shown};
+use super::narrate::{Happened, narrate};
+use super::wire::{Identity, status};
+use super::{answers, effects, layers};
+use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
+use crate::keeper::wire::Request as ToKeeper;
+use crate::model::{GroupName, Moment, Reason, ServiceState};
+use crate::plan::{Core, Event, Outcome, Overview, Plan, Suspension, explain};
+use crate::process::News;
+
+/// Events that are taken in before the next plan, so that a flood of them leads to few plans.
+const EVENTS_PER_TURN_MAX: usize = 512;
+
+/// How long services may take to stop on shutdown before the rest is left to the keeper.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
+
+/// The loop's state.
+pub(super) struct Turning {
+    pub(super) context: Arc<Context>,
+    pub(super) core: Core,
+    pub(super) shown: Arc<Shown>,
+    pub(super) identity: Identity,
+    pub(super) verified: bool,
+    pub(super) overview: Overview,
+    pub(super) keeper_pid: Option<u32>,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) events_in: mpsc::UnboundedSender<Event>,
+    pub(super) news: mpsc::Receiver<News>,
+    pub(super) requests: mpsc::Receiver<Request>,
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The keeper asked for it; services are stopped and links are gone.
+    Finished,
+    /// The keeper is gone.
+    KeeperLost,
+}
+
+impl Turning {
+    /// Runs until the keeper ends it.
+    pub(super) async fn run(&mut self) -> Ending {
+        let mut plan = self.turn();
+        loop {
+            let ending = self.next(plan.wake_at).await;
+            if let Some(ending) = ending {
+                return ending;
+            }
+            plan = self.turn();
+        }
+    }
+
+    /// Waits for the next thing to happen and takes it in, with all that happened beside it.
+    async fn next(&mut self, wake_at: Option<Moment>) -> Option<Ending> {
+        let wait = wake_at.map(|at| Duration::from_millis(at.0.saturating_sub(now().moment.0)));
+        tokio::select! {
+            event = self.events.recv() => {
+                if let Some(event) = event {
+                    self.observe(event);
+                }
+            }
+            news = self.news.recv() => return self.hear(news),
+            request = self.requests.recv() => {
+                if let Some(request) = request {
+                    self.request(request).await;
+                }
+            }
+            () = pause(wait), if wait.is_some() => {}
+        }
+        for _ in 0..EVENTS_PER_TURN_MAX {
+            match self.events.try_recv() {
+                Ok(event) => self.observe(event),
+                Err(_) => break,
+            }
+        }
+        for _ in 0..EVENTS_PER_TURN_MAX {
+            match self.news.try_recv() {
+                Ok(news) => {
+                    if let Some(ending) = self.hear(Some(news)) {
+                        return Some(ending);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        None
+    }
+
+    fn observe(&mut self, event: Event) {
+        if let Event::Done { outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, .. } = &event {
+            self.read_layers(&release.clone());
+        }
+        if let Event::Done { outcome: Outcome::Accepted { release, .. }, .. } = &event {
+            let message = format!("accepted, commit {}", release.commit.short());
+            self.tell(Happened::new(wire::EventKind::Normal, Reason::Fetching, release.tag.to_string(), message));
+        }
+        if let Event::Done { outcome: Outcome::Applied { tag }, .. } = &event {
+            self.tell(Happened::new(wire::EventKind::Normal, Reason::Converged, tag.name.to_string(), "applied on this supervisor"));
+        }
+        self.core.observe(event, now());
+    }
+
+    /// Layers of groups that a release brings are read before they are rendered for good.
+    fn read_layers(&mut self, release: &crate::model::Release) {
+        for group in release.groups.values().filter(|group| self.core.desired().is_placed(group)) {
+            let layers = layers::read(&self.context, &group.name);
+            if layers != crate::plan::Layers::default() {
+                self.core.observe(Event::LayersChanged { group: group.name.clone(), layers }, now());
+            }
+        }
+    }
+
+    fn hear(&mut self, news: Option<News>) -> Option<Ending> {
+        match news {
+            Some(News::Hello(hello)) => self.keeper_pid = Some(hello.keeper_pid),
+            Some(News::Report(report)) => self.core.observe(Event::Service(report), now()),
+            Some(News::Gone(group)) => self.core.observe(Event::ServiceGone(group), now()),
+            Some(News::SnapshotEnd) => self.core.observe(Event::KeeperReady, now()),
+            Some(News::Shutdown) => return Some(Ending::Finished),
+            Some(News::Lost) | None => return Some(Ending::KeeperLost),
+        }
+        None
+    }
+
+    /// Plans, begins every action, and shows how things stand.
+    fn turn(&mut self) -> Plan {
+        let at = now();
+        let mut plan = self.core.plan(at);
+        for (key, action) in std::mem::take(&mut plan.actions) {
+            tracing::debug!(?key, action = action.name(), "begin");
+            let attempt = self.core.begin(&key, &action);
+            effects::start(&self.context, key, attempt, action, at.wall, &self.events_in);
+        }
+        let overview = explain(&self.core, &plan, &self.overview, self.verified, at);
+        for happened in narrate(&self.overview, &overview) {
+            self.tell(happened);
+        }
+        self.overview = overview;
+        self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
+        plan
+    }
+
+    fn tell(&self, happened: Happened) {
+        let kind = match happened.kind {
+            wire::EventKind::Normal => "Normal",
+            wire::EventKind::Warning => "Warning",
+        };
+        let new = crate::store::NewEvent {
+            time: now().wall,
+            kind,
+            reason: happened.reason,
+            object: &happened.object,
+            message: &happened.message,
+        };
+        tracing::info!(object = happened.object, reason = ?happened.reason, "{}", happened.message);
+        match self.shown.log.append(new) {
+            // Without a reader there is nobody to tell.
+            Ok(event) => drop(self.shown.events.send(wire_event(event))),
+            Err(error) => tracing::warn!(error = effects::chain(&error), "an event could not be written down"),
+        }
+    }
+
+    async fn request(&mut self, request: Request) {
+        match request {
+            Request::Facts(answer) => {
+                // The asker may have gone.
+                let _ = answer.send(answers::Facts { core: self.core.clone(), overview: self.overview.clone() });
+            }
+            Request::Command(asked) => {
+                let Asked { command, caller, answer } = asked;
+                let result = self.command(command, &caller.to_string()).await;
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command, who: &str) -> Result<(), ApiError> {
+        let (group, verb, reason) = match command {
+            Command::Poll => {
+                self.core.observe(Event::LookNow, now());
+                return Ok(());
+            }
+            Command::Service { until: Some(_), .. } => {
+                let words = "this version holds a stop until `service start` or a new revision; leave `until` out";
+                return Err(ApiError::new(Failure::Invalid, "NotCarriedOut", words));
+            }
+            Command::Service { group, verb, reason, until: None } => (group, verb, reason),
+        };
+        if self.core.desired().groups.get(&group).is_none_or(|wanted| wanted.group.service.is_none()) {
+            return Err(ApiError::new(Failure::Conflict, "NoService", format!("{group} runs no service here")));
+        }
+        let words = reason.unwrap_or_else(|| "no reason given".to_owned());
+        let message = format!("{} by {who}: {words}", verb.name());
+        self.tell(Happened::new(wire::EventKind::Normal, Reason::StoppedByOperator, group.to_string(), message));
+        match verb {
+            ServiceVerb::Stop => self.suspend(&group, Some((who, words))).await,
+            ServiceVerb::Start => self.suspend(&group, None).await,
+            ServiceVerb::Restart => {
+                self.core.observe(Event::RestartAsked(group), now());
+                Ok(())
+            }
+        }
+    }
+
+    /// Written down before it is followed: an operator's word outlives this process.
+    async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String)>) -> Result<(), ApiError> {
+        let revision = self.core.desired().groups.get(group).map(|wanted| wanted.group.revision);
+        let suspension =
+            hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
+        let (context, name, kept) = (self.context.clone(), group.clone(), suspension.clone());
+        let recorded = tokio::task::spawn_blocking(move || {
+            context.remember(|state| match kept {
+                Some(hold) => drop(state.suspended.insert(name, hold)),
+                None => drop(state.suspended.remove(&name)),
+            })
+        });
+        let recorded = recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
+        recorded.map_err(|error| ApiError::new(Failure::Internal, "NotRecorded", format!("{error}; nothing was changed")))?;
+        self.core.observe(Event::Suspended { group: group.clone(), suspension }, now());
+        Ok(())
+    }
+}
+
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether there is still something to stop.
+fn is_alive(state: ServiceState) -> bool {
+    !matches!(state, ServiceState::Stopped | ServiceState::Done | ServiceState::Failed)
+}
+
+impl Turning {
+    /// Stops every service and takes every link away, then tells the keeper so. What cannot be done is left to the keeper.
+    pub(super) async fn shut_down(mut self) {
+        let up = self.stop_all().await;
+        self.wait_stopped(up).await;
+        self.remove_links().await;
+        if let Err(error) = self.context.keeper.request(ToKeeper::Finished).await {
+            tracing::warn!(error = effects::chain(&error), "the keeper did not hear that all is done");
+        }
+    }
+
+    async fn stop_all(&self) -> BTreeSet<GroupName> {
+        let groups = self.core.observed().groups.iter();
+        let alive = groups.filter(|(_, facts)| facts.service.as_ref().is_some_and(|report| is_alive(report.state)));
+        let mut up = BTreeSet::new();
+        for (group, _) in alive {
+            match self.context.keeper.request(ToKeeper::Stop { group: group.clone() }).await {
+                Ok(()) => drop(up.insert(group.clone())),
+                Err(error) => tracing::warn!(%group, error = effects::chain(&error), "not told to stop: the keeper ends it"),
+            }
+        }
+        up
+    }
+
+    async fn wait_stopped(&mut self, mut up: BTreeSet<GroupName>) {
+        let deadline = tokio::time::Instant::now() + SHUTDOWN_MAX;
+        while !up.is_empty() {
+            match tokio::time::timeout_at(deadline, self.news.recv()).await {
+                Ok(Some(News::Report(report))) if !is_alive(report.state) => drop(up.remove(&report.group)),
+                Ok(Some(News::Gone(group))) => drop(up.remove(&group)),
+                Ok(Some(News::Hello(_) | News::Report(_) | News::SnapshotEnd | News::Shutdown)) => {}
+                Ok(Some(News::Lost) | None) | Err(_) => break,
+            }
+        }
+    }
+
+    async fn remove_links(&self) {
+        let groups = self.core.observed().groups.iter();
+        let links = groups.filter_map(|(name, facts)| Some((name.clone(), facts.disk.link.clone()?)));
+        let links: Vec<(GroupName, String)> = links.collect();
+        let context = self.context.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            for (group, path) in links {
+                if let Err(error) = context.publisher.unlink(&group, &path) {
+                    tracing::warn!(%group, error = effects::chain(&error), "its link stays");
+                }
+            }
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "links may stay");
+        }
+    }
+}
+
+/// A kept event as the API gives it.
+pub(super) fn wire_event(event: crate::store::Event) -> wire::Event {
+    let kind = if event.kind == "Warning" { wire::EventKind::Warning } else { wire::EventKind::Normal };
+    wire::Event { id: event.id, time: event.time, kind, reason: event.reason, object: event.object, message: event.message }
+}

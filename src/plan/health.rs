@@ -1,0 +1,118 @@
+//! Whether a service is healthy: when to check next, what the answers lead to.
+//!
+//! The first check comes at once, the second at a point of the interval that differs from member to member, then every
+//! interval. Until a service is ready it is asked more often, so that readiness is noticed soon.
+
+use std::time::Duration;
+
+use crate::model::{Check, DigestBuilder, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Reason, ServiceState};
+
+use super::{Action, GroupFacts, HealthFacts, Key, Lane, Prepared, Turn, Wanted};
+
+/// Between the first checks of a service that is not ready; doubles up to the hook's interval.
+const PROBE_MIN_MS: u64 = 50;
+
+/// Whether this version runs the hook.
+pub(super) fn is_carried_out(hook: &Hook) -> bool {
+    match hook.check {
+        Check::Module(_) => false,
+        Check::Http { .. } | Check::Tcp { .. } | Check::File { .. } | Check::Exec { .. } => true,
+    }
+}
+
+/// Plans the next check, readiness, and a restart where an unhealthy service is to have one.
+pub(super) fn plan(
+    turn: &mut Turn<'_>,
+    name: &GroupName,
+    wanted: &Wanted,
+    facts: &GroupFacts,
+    prepared: Option<&Prepared>,
+    up: bool,
+) {
+    let Some(hook) = wanted.group.hooks.get(&HookKind::HealthCheck) else { return };
+    let Some(check) = prepared.and_then(|prepared| prepared.check.clone()).filter(|_| is_carried_out(hook)) else { return };
+    let report = facts.service.as_ref();
+    if !up || report.is_some_and(|report| report.state == ServiceState::Done) {
+        return;
+    }
+    let incarnation = report.map_or(0, |report| report.incarnation);
+    let nothing = HealthFacts::default();
+    let known = if facts.health.incarnation == incarnation { &facts.health } else { &nothing };
+    let starting = report.is_some_and(|report| report.state == ServiceState::Starting);
+    if starting && known.passed {
+        turn.act(Key::Group(name.clone(), Lane::Service), Action::MarkReady { group: name.clone(), incarnation });
+    }
+    let due = due(turn, name, hook, known, starting, incarnation);
+    if due <= turn.now {
+        let action = Action::Check { group: name.clone(), incarnation, check, timeout: hook.timeout };
+        turn.act(Key::Group(name.clone(), Lane::Health), action);
+    } else {
+        turn.wake(due);
+    }
+    if known.criticals >= hook.failures {
+        unhealthy(turn, name, wanted, known);
+    }
+}
+
+/// When the next check is due. A pause of the supervisor leads to one check, not to those that were missed.
+fn due(turn: &Turn<'_>, name: &GroupName, hook: &Hook, known: &HealthFacts, starting: bool, incarnation: u64) -> Moment {
+    match known.checks {
+        0 => turn.now,
+        checks if starting => {
+            let wait = Duration::from_millis(PROBE_MIN_MS.saturating_mul(1 << (checks - 1).min(20)));
+            known.checked.after(wait.min(hook.interval))
+        }
+        _ if known.splayed => known.checked.after(hook.interval),
+        _ => known.checked.after(splay(turn, name, hook.interval, incarnation)),
+    }
+}
+
+/// A point of the interval: even over members and services, the same for the same arguments.
+fn splay(turn: &Turn<'_>, name: &GroupName, interval: Duration, incarnation: u64) -> Duration {
+    let digest = DigestBuilder::new("splay")
+        .field(turn.desired.host.member_id.as_str().as_bytes())
+        .field(name.to_string().as_bytes())
+        .field(&incarnation.to_le_bytes())
+        .finish();
+    let bytes = digest.as_bytes();
+    let share = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    interval.mul_f64(f64::from(share) / f64::from(u32::MAX))
+}
+
+fn unhealthy(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, known: &HealthFacts) {
+    let said = known.last.as_ref().map(|(result, _)| result.message.clone()).unwrap_or_default();
+    turn.wait(name, Reason::HealthCritical, format!("{} critical answers in a row: {said}", known.criticals));
+    let restart = wanted.group.service.as_ref().is_some_and(|service| service.on_unhealthy == OnUnhealthy::Restart);
+    if restart {
+        turn.wait(name, Reason::Restarting, "restarted because it is unhealthy");
+        turn.act(Key::Group(name.clone(), Lane::Service), Action::Restart { group: name.clone() });
+    }
+}
+
+/// How a group's health reads: `ok` without a check while the process is up.
+pub(super) fn status(facts: &GroupFacts, hook: Option<&Hook>) -> (HealthStatus, String) {
+    let report = facts.service.as_ref();
+    let incarnation = report.map_or(0, |report| report.incarnation);
+    match hook {
+        Some(hook) if is_carried_out(hook) => match &facts.health.last {
+            Some((result, _)) if facts.health.incarnation == incarnation => (result.status, result.message.clone()),
+            Some(_) | None => (HealthStatus::Unknown, "not checked yet".to_owned()),
+        },
+        Some(_) => (HealthStatus::Unknown, "its check is a module, which this version does not run".to_owned()),
+        None => match report.map(|report| report.state) {
+            None | Some(ServiceState::Running | ServiceState::Reloading | ServiceState::Done) => {
+                (HealthStatus::Ok, String::new())
+            }
+            Some(
+                ServiceState::Waiting
+                | ServiceState::Starting
+                | ServiceState::Stopping
+                | ServiceState::Stopped
+                | ServiceState::Backoff
+                | ServiceState::Failed
+                | ServiceState::Stuck
+                | ServiceState::Unknown,
+            ) => (HealthStatus::Critical, "the process is not up".to_owned()),
+        },
+    }
+}

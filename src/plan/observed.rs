@@ -1,0 +1,419 @@
+//! What is known to be so. Only [`Observed::begin`] and [`Observed::observe`] write it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{
+    CheckResult, Digest, GroupName, HealthStatus, Moment, Now, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
+    ServiceReport, ServiceState, TagName, Timestamp,
+};
+use crate::release::{Candidate, Selection, Verdict, candidates};
+
+use super::action::{Action, Event, Failure, Key, Lane, Outcome, Prepared, TagKey, tag_key};
+
+/// First delay after a failed effect.
+const RETRY_MIN_MS: u64 = 200;
+/// Longest delay after failed effects.
+const RETRY_MAX_MS: u64 = 60_000;
+
+/// An attempt under way.
+#[derive(Debug, Clone)]
+struct InFlight {
+    attempt: u64,
+}
+
+/// How often an effect failed, and when it may be tried again.
+#[derive(Debug, Clone)]
+struct Retry {
+    failures: u32,
+    not_before: Moment,
+    failure: Failure,
+}
+
+impl Retry {
+    fn next(before: Option<&Self>, failure: Failure, now: Moment) -> Self {
+        let failures = before.map_or(0, |retry| retry.failures) + 1;
+        let delay = RETRY_MIN_MS.saturating_mul(1 << (failures - 1).min(20)).min(RETRY_MAX_MS);
+        Self { failures, not_before: now.after(Duration::from_millis(delay)), failure }
+    }
+}
+
+/// The durable record of the release driven towards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The tag.
+    pub tag: RemoteTag,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When everything of it ran; `None` until then.
+    pub applied_at: Option<Timestamp>,
+}
+
+/// What is known of the remote and its tags.
+#[derive(Debug, Clone, Default)]
+pub struct SourceFacts {
+    /// Tags that name a version in range, highest first; `None` before the first answer.
+    pub candidates: Option<Vec<Candidate>>,
+    /// How many tags the remote has.
+    pub tags: usize,
+    /// When the remote last answered.
+    pub listed_at: Option<Now>,
+    /// Why it did not answer last time.
+    pub trouble: Option<Refusal>,
+    /// When to look again.
+    pub next_poll: Moment,
+    /// What was found out about tags.
+    pub verdicts: BTreeMap<TagKey, Verdict>,
+    /// Since when a tag is refused.
+    pub refused_since: BTreeMap<TagKey, Timestamp>,
+    /// Tags whose examination failed for a passing reason.
+    pub postponed: BTreeMap<TagKey, (Moment, u32, Refusal)>,
+    /// The release driven towards, as recorded.
+    pub accepted: Option<Accepted>,
+    /// A release that was examined and passed: content in memory.
+    pub examined: Option<Arc<Release>>,
+    /// Tags that were accepted once keep their object for ever.
+    pub pins: BTreeMap<TagName, ObjectId>,
+    /// The highest version that was applied whole: nothing lower is chosen.
+    pub floor: Option<semver::Version>,
+}
+
+/// Whether published files were changed by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Drift {
+    /// As written.
+    #[default]
+    None,
+    /// Something moved; not compared yet.
+    Suspected,
+    /// These paths differ.
+    Found(Vec<String>),
+}
+
+/// What stands on disk for a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DiskFacts {
+    /// What the host shows.
+    pub shown: Option<PublicationId>,
+    /// Where our link is.
+    pub link: Option<String>,
+    /// Publications on disk, newest first.
+    pub copies: Vec<PublicationId>,
+    /// Whether hand edits were found.
+    pub drift: Drift,
+    /// When a hand edit was last found and put back.
+    pub mended: Option<(Timestamp, Vec<String>)>,
+}
+
+/// A finished staging.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Staged {
+    /// What it was made from.
+    pub inputs: Digest,
+    /// What it made.
+    pub prepared: Prepared,
+}
+
+/// What is known of a group's health.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HealthFacts {
+    /// The last answer and when.
+    pub last: Option<(CheckResult, Timestamp)>,
+    /// Of which process.
+    pub incarnation: u64,
+    /// How many checks that process has had.
+    pub checks: u64,
+    /// When the last check of that process ended.
+    pub checked: Moment,
+    /// Whether the check at a random point of the interval was made.
+    pub splayed: bool,
+    /// Critical answers in a row, counted once ready.
+    pub criticals: u32,
+    /// Whether that process has ever been ok.
+    pub passed: bool,
+}
+
+/// What is known of one group.
+#[derive(Debug, Clone, Default)]
+pub struct GroupFacts {
+    /// The newest finished staging.
+    pub staged: Option<Staged>,
+    /// Files.
+    pub disk: DiskFacts,
+    /// The process.
+    pub service: Option<ServiceReport>,
+    /// Since when this process is there, by the planning clock.
+    pub started: Moment,
+    /// An operator asked for a restart.
+    pub restart_asked: bool,
+    /// Health.
+    pub health: HealthFacts,
+}
+
+impl GroupFacts {
+    /// The process is up and ready.
+    pub fn is_running(&self) -> bool {
+        self.service.as_ref().is_some_and(|report| matches!(report.state, ServiceState::Running | ServiceState::Reloading))
+    }
+}
+
+/// All that is known.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// The remote.
+    pub source: SourceFacts,
+    /// Groups, those that are to go included.
+    pub groups: BTreeMap<GroupName, GroupFacts>,
+    /// Whether the keeper has told of everything it runs.
+    pub keeper_ready: bool,
+    in_flight: BTreeMap<Key, InFlight>,
+    retries: BTreeMap<Key, Retry>,
+    attempts: u64,
+}
+
+impl Observed {
+    /// Whether an action for the key is under way.
+    pub fn is_busy(&self, key: &Key) -> bool {
+        self.in_flight.contains_key(key)
+    }
+
+    /// Keys with an action under way.
+    pub fn busy(&self) -> impl Iterator<Item = &Key> {
+        self.in_flight.keys()
+    }
+
+    /// When a key may be worked on again after a failure.
+    pub fn not_before(&self, key: &Key) -> Option<Moment> {
+        self.retries.get(key).map(|retry| retry.not_before)
+    }
+
+    /// The last failure of a key that has not worked since.
+    pub fn failure(&self, key: &Key) -> Option<&Failure> {
+        self.retries.get(key).map(|retry| &retry.failure)
+    }
+
+    /// Notes that an action is under way and names the attempt that its answer must carry.
+    pub fn begin(&mut self, key: &Key, action: &Action) -> u64 {
+        self.attempts += 1;
+        self.in_flight.insert(key.clone(), InFlight { attempt: self.attempts });
+        if let (Key::Group(name, _), Action::Run { .. }) = (key, action) {
+            self.group(name).restart_asked = false;
+        }
+        self.attempts
+    }
+
+    /// Takes in one event. Answers to attempts that are no longer under way are dropped.
+    pub fn observe(&mut self, event: Event, selection: &Selection, poll: Duration, now: Now) {
+        match event {
+            Event::Done { key, attempt, outcome } => {
+                if self.in_flight.get(&key).is_some_and(|flight| flight.attempt == attempt) {
+                    self.in_flight.remove(&key);
+                    self.done(key, outcome, selection, poll, now);
+                }
+            }
+            Event::Service(report) => self.service(*report, now),
+            Event::ServiceGone(group) => {
+                if let Some(facts) = self.groups.get_mut(&group) {
+                    facts.service = None;
+                    facts.health = HealthFacts::default();
+                }
+            }
+            Event::KeeperReady => self.keeper_ready = true,
+            Event::KeeperLost => self.keeper_ready = false,
+            Event::LookNow => {
+                self.source.next_poll = now.moment;
+                self.retries.remove(&Key::Source);
+            }
+            Event::DriftHint(group) => {
+                let drift = &mut self.group(&group).disk.drift;
+                if *drift == Drift::None {
+                    *drift = Drift::Suspected;
+                }
+            }
+            Event::LayersChanged { group, .. } => {
+                self.retries.remove(&Key::Group(group, Lane::Publication));
+            }
+            Event::Suspended { group, .. } => {
+                self.retries.remove(&Key::Group(group, Lane::Service));
+            }
+            Event::RestartAsked(group) => self.group(&group).restart_asked = true,
+        }
+    }
+
+    fn group(&mut self, name: &GroupName) -> &mut GroupFacts {
+        self.groups.entry(name.clone()).or_default()
+    }
+
+    fn done(&mut self, key: Key, outcome: Outcome, selection: &Selection, poll: Duration, now: Now) {
+        if let Outcome::Failed(failure) = outcome {
+            self.failed(key, failure, now.moment);
+            return;
+        }
+        self.retries.remove(&key);
+        match (key, outcome) {
+            (_, Outcome::Listed(result)) => self.listed(result, selection, poll, now),
+            (_, Outcome::Examined { tag, result }) => self.examined(&tag, result, now),
+            (_, Outcome::Accepted { release, .. }) => {
+                let tag = RemoteTag { name: release.tag.clone(), object: release.tag_object };
+                self.source.pins.insert(tag.name.clone(), tag.object);
+                self.source.accepted = Some(Accepted { tag, accepted_at: now.wall, applied_at: None });
+                self.retries.retain(|key, _| !matches!(key, Key::Group(..)));
+            }
+            (_, Outcome::Applied { tag }) => {
+                if let Some(accepted) = self.source.accepted.as_mut().filter(|accepted| accepted.tag == tag) {
+                    accepted.applied_at = Some(now.wall);
+                }
+                let version = selection.version_of(&tag.name);
+                self.source.floor = version.into_iter().chain(self.source.floor.take()).max();
+            }
+            (Key::Group(name, _), outcome) => self.group_done(&name, outcome, now),
+            (Key::Source | Key::Record, _) => {}
+        }
+    }
+
+    fn failed(&mut self, key: Key, failure: Failure, now: Moment) {
+        let retry = Retry::next(self.retries.get(&key), failure, now);
+        self.retries.insert(key, retry);
+    }
+
+    fn listed(&mut self, result: Result<Vec<RemoteTag>, Refusal>, selection: &Selection, poll: Duration, now: Now) {
+        let source = &mut self.source;
+        match result {
+            Ok(tags) => {
+                let candidates = candidates(&tags, selection);
+                source.refuse_moved(&candidates, now);
+                source.candidates = Some(candidates);
+                source.tags = tags.len();
+                source.listed_at = Some(now);
+                source.trouble = None;
+                source.next_poll = now.moment.after(poll);
+            }
+            Err(refusal) => {
+                let failure = Failure::new(refusal.reason, refusal.message.clone());
+                let retry = Retry::next(self.retries.get(&Key::Source), failure, now.moment);
+                source.next_poll = now.moment.after(poll).min(retry.not_before);
+                source.trouble = Some(refusal);
+            }
+        }
+    }
+
+    fn examined(&mut self, tag: &RemoteTag, result: Result<Arc<Release>, Refusal>, now: Now) {
+        let key = tag_key(tag);
+        let source = &mut self.source;
+        match result {
+            Ok(release) => {
+                source.postponed.remove(&key);
+                source.refused_since.remove(&key);
+                source.verdicts.insert(key, Verdict::Accepted);
+                source.examined = Some(release);
+            }
+            Err(refusal) if is_passing(refusal.reason) => {
+                let tries = source.postponed.get(&key).map_or(0, |(_, tries, _)| *tries) + 1;
+                let delay = RETRY_MIN_MS.saturating_mul(1 << tries.min(20)).min(RETRY_MAX_MS);
+                source.postponed.insert(key, (now.moment.after(Duration::from_millis(delay)), tries, refusal));
+            }
+            Err(refusal) => {
+                source.postponed.remove(&key);
+                source.refused_since.entry(key.clone()).or_insert(now.wall);
+                source.verdicts.insert(key, Verdict::Refused(refusal));
+            }
+        }
+    }
+
+    fn group_done(&mut self, name: &GroupName, outcome: Outcome, now: Now) {
+        let facts = self.group(name);
+        match outcome {
+            Outcome::Staged { inputs, result: Ok(prepared) } => {
+                facts.disk.copies.clone_from(&prepared.copies);
+                facts.staged = Some(Staged { inputs, prepared });
+            }
+            Outcome::Staged { result: Err(failure), .. } => {
+                self.failed(Key::Group(name.clone(), Lane::Publication), failure, now.moment);
+            }
+            Outcome::Switched { publication, mount_path } => {
+                facts.disk.shown = Some(publication);
+                facts.disk.link = Some(mount_path);
+                if let Drift::Found(paths) = std::mem::take(&mut facts.disk.drift) {
+                    facts.disk.mended = Some((now.wall, paths));
+                }
+            }
+            Outcome::Verified { publication, drifted } if facts.disk.shown == Some(publication) => {
+                facts.disk.drift = if drifted.is_empty() { Drift::None } else { Drift::Found(drifted) };
+            }
+            Outcome::Pruned(copies) => facts.disk.copies = copies,
+            Outcome::Withdrawn => {
+                facts.disk = DiskFacts::default();
+                facts.staged = None;
+                if facts.service.is_none() {
+                    self.groups.remove(name);
+                }
+            }
+            Outcome::Checked { incarnation, result } => facts.checked(incarnation, result, now),
+            Outcome::Verified { .. }
+            | Outcome::Asked
+            | Outcome::Listed(_)
+            | Outcome::Examined { .. }
+            | Outcome::Accepted { .. }
+            | Outcome::Applied { .. }
+            | Outcome::Failed(_) => {}
+        }
+    }
+
+    fn service(&mut self, report: ServiceReport, now: Now) {
+        let facts = self.group(&report.group.clone());
+        let same = facts.service.as_ref().is_some_and(|known| known.incarnation == report.incarnation);
+        if !same {
+            facts.started = now.moment;
+        }
+        facts.service = Some(report);
+    }
+}
+
+impl SourceFacts {
+    /// A tag that was accepted once and now names another object is never applied.
+    fn refuse_moved(&mut self, candidates: &[Candidate], now: Now) {
+        for tag in candidates.iter().map(|candidate| &candidate.tag) {
+            let Some(pin) = self.pins.get(&tag.name).filter(|pin| **pin != tag.object) else { continue };
+            let message = format!(
+                "tag `{}` was accepted as {pin} and now names {}: the remote or somebody with push rights moved it; \
+                 it is not applied; push a new tag name",
+                tag.name, tag.object
+            );
+            let refusal = Refusal { reason: Reason::TagMoved, message };
+            self.refused_since.entry(tag_key(tag)).or_insert(now.wall);
+            self.verdicts.insert(tag_key(tag), Verdict::Refused(refusal));
+        }
+    }
+}
+
+impl GroupFacts {
+    fn checked(&mut self, incarnation: u64, result: CheckResult, now: Now) {
+        let current = self.service.as_ref().map_or(0, |report| report.incarnation);
+        if incarnation != current {
+            return;
+        }
+        let ready = self.service.is_none() || self.is_running();
+        let health = &mut self.health;
+        if health.incarnation != incarnation {
+            *health = HealthFacts { incarnation, ..HealthFacts::default() };
+        }
+        health.checks += 1;
+        health.splayed |= ready && health.checks > 1;
+        health.checked = now.moment;
+        match result.status {
+            HealthStatus::Ok | HealthStatus::Warning => {
+                health.passed = true;
+                health.criticals = 0;
+            }
+            HealthStatus::Critical if ready => health.criticals = health.criticals.saturating_add(1),
+            HealthStatus::Critical | HealthStatus::Unknown => {}
+        }
+        health.last = Some((result, now.wall));
+    }
+}
+
+/// Reasons that time may mend; the others are a property of the tag.
+fn is_passing(reason: Reason) -> bool {
+    matches!(reason, Reason::GitOperationFailed | Reason::AuthenticationFailed)
+}

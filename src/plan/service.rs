@@ -1,0 +1,250 @@
+//! What the process does: run, replace, reload, amend, stop.
+
+use crate::model::{
+    Group, GroupName, HookKind, Policy, Ready, Reason, Reload, Service, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
+    Topology, View,
+};
+
+use super::{Action, GroupFacts, Key, Lane, Prepared, Turn, Wanted};
+
+/// True where the process is up and belongs to what is wanted, so that its health says something about it.
+pub(super) fn plan(
+    turn: &mut Turn<'_>,
+    name: &GroupName,
+    wanted: &Wanted,
+    facts: &GroupFacts,
+    prepared: Option<&Prepared>,
+) -> bool {
+    let Some(service) = &wanted.group.service else {
+        return prepared.is_some() && without_service(turn, name, facts);
+    };
+    if !turn.observed.keeper_ready {
+        turn.wait(name, Reason::KeeperAway, "the keeper has not told yet what runs");
+        return false;
+    }
+    if let Some(hold) = &wanted.suspended {
+        turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}", hold.who, hold.reason));
+        if facts.service.as_ref().is_some_and(|report| is_up(report.state)) {
+            turn.act(key(name), Action::Stop { group: name.clone() });
+        }
+        return false;
+    }
+    let Some(prepared) = prepared else { return false };
+    if service.container.is_some() {
+        turn.wait(name, Reason::NotCarriedOut, "containers are not carried out by this version; nothing is started");
+        return false;
+    }
+    let Some(spec) = spec(turn, wanted, service, prepared) else { return false };
+    let Some(report) = &facts.service else {
+        turn.wait(name, Reason::Starting, "being started");
+        said_failure(turn, name);
+        turn.act(key(name), Action::Run { spec: Box::new(spec), restart: false });
+        return false;
+    };
+    converge(turn, name, service, spec, report, facts)
+}
+
+fn key(name: &GroupName) -> Key {
+    Key::Group(name.clone(), Lane::Service)
+}
+
+fn is_up(state: ServiceState) -> bool {
+    match state {
+        ServiceState::Starting
+        | ServiceState::Running
+        | ServiceState::Reloading
+        | ServiceState::Backoff
+        | ServiceState::Waiting
+        | ServiceState::Unknown
+        | ServiceState::Stuck => true,
+        ServiceState::Stopping | ServiceState::Stopped | ServiceState::Done | ServiceState::Failed => false,
+    }
+}
+
+/// A failed request to the keeper is said beside what it was for.
+fn said_failure(turn: &mut Turn<'_>, name: &GroupName) {
+    if let Some(failure) = turn.observed.failure(&key(name)) {
+        turn.wait(name, failure.reason, failure.message.clone());
+    }
+}
+
+/// A group that only publishes: a process left over from before must go.
+fn without_service(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) -> bool {
+    let Some(report) = &facts.service else { return true };
+    turn.wait(name, Reason::Stopping, "its [service] is gone: stopping");
+    if is_up(report.state) {
+        turn.act(key(name), Action::Stop { group: name.clone() });
+    } else if report.state != ServiceState::Stopping {
+        turn.act(key(name), Action::Forget { group: name.clone() });
+    }
+    false
+}
+
+fn spec(turn: &Turn<'_>, wanted: &Wanted, service: &Service, prepared: &Prepared) -> Option<ServiceSpec> {
+    let group = &wanted.group;
+    let data_dir = &turn.desired.host.data_dir;
+    let view = prepared.publication.map(|publication| View {
+        publication,
+        source: format!("{data_dir}/publications/{}/{publication}", group.name),
+        point: format!("{data_dir}/view/{}", group.name),
+    });
+    Some(ServiceSpec {
+        group: group.name.clone(),
+        revision: group.revision,
+        release: wanted.first.tag.to_string(),
+        launch: prepared.launch.clone()?,
+        policy: Policy {
+            kind: service.kind,
+            stop_signal: service.stop_signal,
+            stop_timeout: service.stop_timeout,
+            backoff: service.backoff,
+            ready_when_started: match service.ready {
+                Ready::Started => true,
+                Ready::Health => !group.hooks.get(&HookKind::HealthCheck).is_some_and(super::health::is_carried_out),
+                // Readiness by message comes with a later version; until then a start counts, and the status says so.
+                Ready::Notify | Ready::Fd => true,
+            },
+        },
+        view,
+    })
+}
+
+fn converge(
+    turn: &mut Turn<'_>,
+    name: &GroupName,
+    service: &Service,
+    spec: ServiceSpec,
+    report: &ServiceReport,
+    facts: &GroupFacts,
+) -> bool {
+    let other_launch = report.launch != spec.launch.digest();
+    let other_revision = report.revision != spec.revision;
+    match report.state {
+        ServiceState::Stopping => turn.wait(name, Reason::Stopping, "stopping"),
+        ServiceState::Done if service.kind == ServiceKind::Task && !other_revision => return true,
+        ServiceState::Failed if !other_revision && !other_launch && !facts.restart_asked => {
+            turn.wait(name, Reason::ServiceFailed, failed_words(report));
+        }
+        ServiceState::Stopped | ServiceState::Done | ServiceState::Failed | ServiceState::Waiting => {
+            run(turn, name, spec, facts.restart_asked);
+        }
+        ServiceState::Unknown | ServiceState::Stuck => turn.wait(name, Reason::ServiceFailed, report.message.clone()),
+        ServiceState::Backoff => {
+            if other_launch || other_revision || facts.restart_asked {
+                run(turn, name, spec, false);
+            } else {
+                let cause = report.last_exit.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
+                let due = report.next_try.map(|at| format!("; next try at {at}")).unwrap_or_default();
+                turn.wait(name, Reason::Backoff, format!("{cause}{due}"));
+            }
+        }
+        ServiceState::Starting | ServiceState::Running | ServiceState::Reloading => {
+            return up(turn, name, service, spec, report, facts);
+        }
+    }
+    false
+}
+
+fn failed_words(report: &ServiceReport) -> String {
+    match report.last_exit {
+        Some(exit) => format!("it ended with {exit} and is not restarted; a new revision or `tagfall service restart` starts it"),
+        None => report.message.clone(),
+    }
+}
+
+fn run(turn: &mut Turn<'_>, name: &GroupName, spec: ServiceSpec, restart: bool) {
+    turn.wait(name, if restart { Reason::Restarting } else { Reason::Starting }, "being started");
+    said_failure(turn, name);
+    turn.act(key(name), Action::Run { spec: Box::new(spec), restart });
+}
+
+/// A process is there: is it the right one, and does it see the right files?
+fn up(
+    turn: &mut Turn<'_>,
+    name: &GroupName,
+    service: &Service,
+    spec: ServiceSpec,
+    report: &ServiceReport,
+    facts: &GroupFacts,
+) -> bool {
+    let other_launch = report.launch != spec.launch.digest();
+    if other_launch || facts.restart_asked {
+        // Another launch replaces the process by itself; asking for a restart beside it would start it twice in a row.
+        run(turn, name, spec, !other_launch);
+        return false;
+    }
+    let starting = report.state == ServiceState::Starting;
+    let wanted = spec.view.as_ref().map(|view| view.publication);
+    if report.publication != wanted {
+        let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
+        match (service.reload, spec.view.clone()) {
+            // A process that is not ready may not have installed its handler yet: a signal could end it.
+            (Reload::Signal(signal), Some(view)) if !starting => {
+                reload(turn, name, view, (!same_content).then_some(signal));
+            }
+            (Reload::Restart, Some(view)) if same_content && !starting => reload(turn, name, view, None),
+            (Reload::Signal(_) | Reload::Restart, _) => run(turn, name, spec, true),
+        }
+        return false;
+    }
+    if report.revision != spec.revision || report.policy != spec.policy {
+        turn.wait(name, Reason::Reloading, "taking over what touches no process");
+        said_failure(turn, name);
+        turn.act(key(name), Action::Amend { spec: Box::new(spec) });
+        return true;
+    }
+    if starting {
+        not_ready(turn, name, service, spec, facts);
+    }
+    true
+}
+
+fn reload(turn: &mut Turn<'_>, name: &GroupName, view: View, signal: Option<crate::model::Signal>) {
+    turn.wait(name, Reason::Reloading, "being told of its new files");
+    said_failure(turn, name);
+    turn.act(key(name), Action::Reload { group: name.clone(), view, signal });
+}
+
+fn not_ready(turn: &mut Turn<'_>, name: &GroupName, service: &Service, spec: ServiceSpec, facts: &GroupFacts) {
+    let late = facts.started.after(service.start_timeout);
+    let said = facts.health.last.as_ref().map(|(result, _)| format!(": {}", result.message)).unwrap_or_default();
+    if late <= turn.now {
+        let bound = humantime::format_duration(service.start_timeout);
+        turn.wait(name, Reason::StartFailed, format!("not ready within {bound}, started again{said}"));
+        turn.act(key(name), Action::Run { spec: Box::new(spec), restart: true });
+        return;
+    }
+    turn.wake(late);
+    turn.wait(name, Reason::Starting, format!("started, not ready yet{said}"));
+}
+
+/// What a group declares that this version parses and checks but does not carry out.
+pub fn not_carried_out(group: &Group) -> Vec<String> {
+    let mut out = Vec::new();
+    for (kind, hook) in &group.hooks {
+        if !super::health::is_carried_out(hook) || *kind != HookKind::HealthCheck {
+            out.push(format!("hook `{}` is not run by this version", kind.name()));
+        }
+    }
+    if group.topology == Topology::Leader {
+        out.push("topology `leader`: this version elects nobody; a supervisor alone leads".to_owned());
+    }
+    for (bind, declared) in &group.binds {
+        out.push(format!("bind `{bind}` to {}: this version neither waits for it nor shows its members", declared.group));
+    }
+    let Some(service) = &group.service else { return out };
+    match service.ready {
+        Ready::Notify | Ready::Fd => out.push("ready by message: this version takes the start for readiness".to_owned()),
+        Ready::Health | Ready::Started => {}
+    }
+    if !service.listen.is_empty() {
+        out.push("`listen`: this version holds no sockets".to_owned());
+    }
+    if service.limits.memory.is_some() || service.limits.pids.is_some() || service.limits.cpu.is_some() {
+        out.push("`limits`: this version sets open_files only".to_owned());
+    }
+    if service.hardening == crate::model::Hardening::Strict {
+        out.push("hardening `strict`: this version carries out `default` only".to_owned());
+    }
+    out
+}

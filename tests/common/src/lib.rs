@@ -1,0 +1,24 @@
+//! What the process tests share: needs that a machine may not meet, bounded waits, free ports, repositories, the program itself.
+//!
+//! A crate of its own, so that each test uses what it needs without the rest being reported as dead. It holds no expectations
+//! about the product: those stand in the tests. A new fixture gets a file of its own.
+
+mod needs;
+mod net;
+mod repo;
+mod supervisor;
+mod wait;
+
+pub use needs::{Skipped, need, need_root, need_tool, rights_to_mount};
+pub use net::{free_port, http_get, redis};
+pub use repo::{Repo, copy_tree, git};
+pub use supervisor::{Output, Supervisor, Tagfall};
+pub use wait::{LONG, SHORT, holds_for, wait_for, wait_until};
+
+/// A folder that goes away with the test. Short paths, because a unix socket's may have 108 bytes.
+///
+/// # Panics
+/// Where no folder can be made.
+pub fn temp_dir() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("tf").tempdir_in("/tmp").expect("a folder can be made below /tmp")
+}

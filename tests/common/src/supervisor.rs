@@ -1,0 +1,203 @@
+//! The program as a person runs it: a command to its end, and `tagfall supervise` in a folder of its own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::wait::{LONG, SHORT, wait_for, wait_until};
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Data.
+    pub stdout: String,
+    /// Talk.
+    pub stderr: String,
+}
+
+/// The program under test: pass `env!("CARGO_BIN_EXE_tagfall")`.
+#[derive(Debug, Clone)]
+pub struct Tagfall {
+    program: PathBuf,
+}
+
+impl Tagfall {
+    /// For the program at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { program: path.into() }
+    }
+
+    /// A command without any of the caller's settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1").env("GIT_CONFIG_NOSYSTEM", "1");
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null");
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TAGFALL_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Runs to its end.
+    ///
+    /// # Panics
+    /// Where the program cannot be started.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+        Output {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A running `tagfall supervise`; the child is its keeper. Dropping it ends all that it started.
+#[derive(Debug)]
+pub struct Supervisor {
+    tagfall: Tagfall,
+    keeper: Child,
+    dir: PathBuf,
+}
+
+impl Supervisor {
+    /// Starts one that follows `source`, with its files below `dir`; `labels` is a TOML inline table.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start(tagfall: &Tagfall, dir: &Path, source: &Path, labels: &str) -> Self {
+        let text = format!(
+            "name = \"test-1\"\nlabels = {labels}\ndata_dir = \"{data}\"\n\n[source]\nurl = \"{url}\"\npoll = \"1s\"\n\n\
+             [source.verify]\nmode = \"off\"\n\n[api]\nsocket = \"{socket}\"\nlisten = \"127.0.0.1:{port}\"\n",
+            data = dir.join("data").display(),
+            url = source.display(),
+            socket = dir.join("api.sock").display(),
+            port = crate::free_port(),
+        );
+        fs::write(dir.join("supervisor.toml"), text).expect("the supervisor's file can be written");
+        Self { tagfall: tagfall.clone(), keeper: Self::spawn(tagfall, dir), dir: dir.to_owned() }
+    }
+
+    fn spawn(tagfall: &Tagfall, dir: &Path) -> Child {
+        let log = File::options().create(true).append(true).open(dir.join("supervise.log")).expect("the log can be opened");
+        let config = dir.join("supervisor.toml");
+        let mut command = tagfall.command(&["supervise", "--config"]);
+        command.arg(&config).current_dir(dir).stdout(Stdio::null()).stderr(log);
+        command.spawn().expect("the supervisor can be started")
+    }
+
+    /// Pid of the keeper: the process that `supervise` is.
+    pub fn keeper_pid(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    /// What keeper and supervisor said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("supervise.log")).unwrap_or_default()
+    }
+
+    /// Runs a client command against it.
+    ///
+    /// # Panics
+    /// Where the program cannot be started.
+    pub fn client(&self, arguments: &[&str]) -> Output {
+        let api = format!("unix:{}", self.dir.join("api.sock").display());
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--api", &api]).collect();
+        self.tagfall.run(&arguments)
+    }
+
+    /// `status -o json`.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub fn status(&self) -> Result<Value, String> {
+        let output = self.client(&["status", "-o", "json"]);
+        serde_json::from_str(&output.stdout)
+            .map_err(|error| format!("{error}: {:?}: {}{}", output.code, output.stdout, output.stderr))
+    }
+
+    /// Waits until the supervisor is converged on `tag`: `Ready`, and nothing waits.
+    ///
+    /// # Panics
+    /// With the last status and the log, when it is not in time.
+    pub fn wait_ready(&self, tag: &str) -> Value {
+        let status = wait_for(&format!("ready on {tag}"), LONG, || {
+            let status = self.status().map_err(|error| format!("{error}\n{}", self.log()))?;
+            let applied = status["release"]["tag"] == tag && !status["release"]["applied_at"].is_null();
+            let waiting = status["groups"].as_array().into_iter().flatten().any(|group| group["waits"] != serde_json::json!([]));
+            if applied && is_true(&status["conditions"], "Ready") && !waiting {
+                Ok(status)
+            } else {
+                Err(format!("{status:#}\n{}", self.log()))
+            }
+        });
+        assert_eq!(status["release"]["tag"], tag);
+        status
+    }
+
+    /// Sends a signal to one of its processes.
+    ///
+    /// # Panics
+    /// Where there is no such process.
+    pub fn signal(pid: u64, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{name} cannot be sent to {pid}");
+    }
+
+    /// SIGTERM to the keeper, then its exit code.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn terminate(&mut self) -> Option<i32> {
+        Self::signal(u64::from(self.keeper.id()), "TERM");
+        let mut code = None;
+        wait_until("the keeper has ended", LONG, || match self.keeper.try_wait() {
+            Ok(Some(status)) => {
+                code = status.code();
+                true
+            }
+            Ok(None) => false,
+            Err(error) => panic!("the keeper cannot be waited for: {error}"),
+        });
+        code
+    }
+}
+
+impl Drop for Supervisor {
+    /// Asks it to end; what does not end in time is killed, and so is all that still works in the test's folder.
+    fn drop(&mut self) {
+        if self.keeper.try_wait().ok().flatten().is_none() {
+            drop(Command::new("kill").args(["-TERM", &self.keeper.id().to_string()]).status());
+            let begun = Instant::now();
+            while self.keeper.try_wait().ok().flatten().is_none() && begun.elapsed() < SHORT {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            drop(self.keeper.kill());
+            drop(self.keeper.wait());
+        }
+        for pid in pids_in(&self.dir) {
+            drop(Command::new("kill").args(["-KILL", &pid]).status());
+        }
+    }
+}
+
+/// Processes whose working directory lies in a folder.
+fn pids_in(dir: &Path) -> Vec<String> {
+    let works_there = |pid: &String| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter(works_there).collect()
+}
+
+/// Whether a list of conditions says `True` for one kind.
+fn is_true(conditions: &Value, kind: &str) -> bool {
+    let all = conditions.as_array().into_iter().flatten();
+    all.filter(|condition| condition["type"] == kind).any(|condition| condition["status"] == "True")
+}

@@ -1,0 +1,560 @@
+//! The heap of events, the faults, and the checks.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt::Write;
+use std::time::Duration;
+
+use tagfall::model::{
+    CheckResult, Digest, HealthStatus, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Timestamp,
+};
+use tagfall::plan::{Accepted, Action, Core, DiskFacts, Drift, Event, Failure, Host as PlanHost, Key, Outcome, Suspension};
+use tagfall::release::Selection;
+
+use crate::git::{Draft, Tag};
+use crate::host::{Host, Later, content_of};
+use crate::random::Random;
+
+/// Faults happen until then.
+const HEAL_AT_MS: u64 = 120_000;
+/// Progress is demanded until then.
+const DEADLINE_MS: u64 = HEAL_AT_MS + 600_000;
+/// More events than any healthy run has: a planner that spins is a bug.
+const EVENTS_MAX: u64 = 200_000;
+
+/// What a run exercised.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Totals {
+    pub(crate) crashes: u64,
+    pub(crate) refused: u64,
+    pub(crate) reloads: u64,
+    pub(crate) restarts: u64,
+    pub(crate) drifts: u64,
+    pub(crate) steps: u64,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.crashes += other.crashes;
+        self.refused += other.refused;
+        self.reloads += other.reloads;
+        self.restarts += other.restarts;
+        self.drifts += other.drifts;
+        self.steps += other.steps;
+    }
+}
+
+#[derive(Debug)]
+enum Happening {
+    /// An action takes hold of the world.
+    Effect {
+        life: u64,
+        key: Key,
+        attempt: u64,
+        action: Box<Action>,
+    },
+    /// Something reaches the supervisor.
+    Deliver {
+        life: u64,
+        event: Box<Event>,
+    },
+    /// The planner asked to be woken.
+    Wake {
+        life: u64,
+    },
+    Crash,
+    Boot,
+    Push,
+    Edit,
+    Kill,
+    Operator,
+    Later(Later),
+}
+
+pub(crate) struct World {
+    seed: u64,
+    random: Random,
+    now_ms: u64,
+    order: u64,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    draft: Draft,
+    tags: Vec<Tag>,
+    host: Host,
+    core: Option<Core>,
+    life: u64,
+    pub(crate) trace: String,
+    pub(crate) print: bool,
+    pub(crate) totals: Totals,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let draft = Draft::new(&mut random);
+        let mut world = Self {
+            seed,
+            random,
+            now_ms: 0,
+            order: 0,
+            heap: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            draft,
+            tags: Vec::new(),
+            host: Host::default(),
+            core: None,
+            life: 0,
+            trace: String::new(),
+            print: false,
+            totals: Totals::default(),
+        };
+        world.at(0, Happening::Boot);
+        for _ in 0..2 + world.random.below(8) {
+            world.sometime(Happening::Push);
+        }
+        for _ in 0..world.random.below(5) {
+            world.sometime(Happening::Crash);
+        }
+        for _ in 0..world.random.below(4) {
+            world.sometime(Happening::Edit);
+        }
+        for _ in 0..world.random.below(4) {
+            world.sometime(Happening::Kill);
+        }
+        for _ in 0..world.random.below(3) {
+            world.sometime(Happening::Operator);
+        }
+        world.at(HEAL_AT_MS - 1, Happening::Push);
+        world
+    }
+
+    fn sometime(&mut self, happening: Happening) {
+        let at = self.random.below(HEAL_AT_MS);
+        self.at(at, happening);
+    }
+
+    fn at(&mut self, at: u64, happening: Happening) {
+        self.order += 1;
+        self.heap.push(Reverse((at.max(self.now_ms), self.order)));
+        self.happenings.insert(self.order, happening);
+    }
+
+    fn soon(&mut self, happening: Happening) {
+        let at = self.now_ms + 1 + self.random.below(40);
+        self.at(at, happening);
+    }
+
+    fn faulty(&mut self, percent: u64) -> bool {
+        self.now_ms < HEAL_AT_MS && self.random.chance(percent)
+    }
+
+    fn now(&self) -> Now {
+        Now { moment: Moment(self.now_ms), wall: Timestamp(1_700_000_000_000 + self.now_ms) }
+    }
+
+    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+        let _ = writeln!(self.trace, "{:>7} {line}", self.now_ms);
+        if self.print {
+            println!("{:>7} {line}", self.now_ms);
+        }
+    }
+
+    pub(crate) fn run(&mut self) {
+        while let Some(Reverse((at, order))) = self.heap.pop() {
+            assert!(self.totals.steps < EVENTS_MAX, "seed {}: the planner spins", self.seed);
+            let Some(happening) = self.happenings.remove(&order) else { continue };
+            self.now_ms = at;
+            self.totals.steps += 1;
+            self.happen(happening);
+            if self.now_ms > HEAL_AT_MS && self.is_done() {
+                return;
+            }
+            assert!(
+                self.now_ms < DEADLINE_MS,
+                "seed {}: not converged 10 minutes after all faults ended: {:#?}",
+                self.seed,
+                self.plan()
+            );
+        }
+        panic!("seed {}: nothing more happens, and it has not converged: {:#?}", self.seed, self.plan());
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Boot => self.boot(),
+            Happening::Crash => self.crash(),
+            Happening::Push => self.push(),
+            Happening::Edit => self.edit(),
+            Happening::Kill => self.kill(),
+            Happening::Operator => self.operator(),
+            Happening::Later(later) => self.later(&later),
+            Happening::Wake { life } if life == self.life => self.step(),
+            Happening::Deliver { life, event } if life == self.life => {
+                let now = self.now();
+                if let Some(core) = &mut self.core {
+                    core.observe(*event, now);
+                    self.step();
+                }
+            }
+            Happening::Effect { life, key, attempt, action } if life == self.life => self.effect(&key, attempt, &action),
+            Happening::Wake { .. } | Happening::Deliver { .. } | Happening::Effect { .. } => {}
+        }
+    }
+
+    fn boot(&mut self) {
+        self.life += 1;
+        let life = self.life;
+        self.say(format_args!("boot {life}"));
+        let mut remembered = self.host.record.clone();
+        let facts = |disk: &crate::host::Disk| DiskFacts {
+            shown: disk.shown,
+            link: disk.link.clone(),
+            copies: disk.written.iter().rev().copied().collect(),
+            drift: Drift::Suspected,
+            mended: None,
+        };
+        remembered.disk = self.host.disks.iter().map(|(name, disk)| (name.clone(), facts(disk))).collect();
+        let host = PlanHost {
+            member_id: MemberId::new("sim"),
+            labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
+            data_dir: "/data".to_owned(),
+            facts: Digest::of(b"facts"),
+            selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
+            poll: Duration::from_secs(30),
+        };
+        self.core = Some(Core::new(host, remembered));
+        let groups: Vec<_> = self.host.procs.keys().cloned().collect();
+        for group in groups {
+            self.tell(&group);
+        }
+        self.deliver(Event::KeeperReady);
+        self.step();
+    }
+
+    fn crash(&mut self) {
+        if self.core.take().is_some() {
+            self.totals.crashes += 1;
+            self.life += 1;
+            self.say(format_args!("crash"));
+            let at = self.now_ms + 5 + self.random.below(2000);
+            self.at(at, Happening::Boot);
+        }
+    }
+
+    fn push(&mut self) {
+        for _ in 0..1 + self.random.below(3) {
+            self.draft.edit(&mut self.random);
+        }
+        let version = self.tags.len() as u64 + 1;
+        let tag = self.draft.tag(version, &mut self.random);
+        self.say(format_args!("push {} {}", tag.tag.name, if tag.content.is_ok() { "good" } else { "bad" }));
+        self.tags.push(tag);
+        if self.random.chance(80) {
+            self.deliver(Event::LookNow);
+        }
+    }
+
+    fn edit(&mut self) {
+        let Some((group, disk)) = self.host.disks.iter_mut().find(|(_, disk)| disk.shown.is_some()) else { return };
+        disk.drifted = true;
+        self.totals.drifts += 1;
+        let group = group.clone();
+        self.say(format_args!("{group} edited by hand"));
+        self.deliver(Event::DriftHint(group));
+    }
+
+    fn kill(&mut self) {
+        let groups: Vec<_> = self
+            .host
+            .procs
+            .iter()
+            .filter(|(_, proc)| proc.pid.is_some())
+            .map(|(name, proc)| (name.clone(), proc.incarnation))
+            .collect();
+        if groups.is_empty() {
+            return;
+        }
+        let (group, incarnation) = groups[self.random.below(groups.len() as u64) as usize].clone();
+        self.later(&Later::Exit { group, incarnation });
+    }
+
+    fn operator(&mut self) {
+        let groups: Vec<_> = self.host.procs.keys().cloned().collect();
+        if groups.is_empty() || self.core.is_none() {
+            return;
+        }
+        let group = groups[self.random.below(groups.len() as u64) as usize].clone();
+        let now = self.now();
+        let hold = Suspension { who: "sim".to_owned(), reason: "maintenance".to_owned(), since: now.wall, revision: None };
+        let suspension = if self.random.chance(50) { Some(hold) } else { None };
+        match &suspension {
+            Some(hold) => self.host.record.suspended.insert(group.clone(), hold.clone()),
+            None => self.host.record.suspended.remove(&group),
+        };
+        self.say(format_args!("operator: {group} {}", if suspension.is_some() { "stop" } else { "start" }));
+        self.deliver(Event::Suspended { group, suspension });
+    }
+
+    fn later(&mut self, later: &Later) {
+        let (group, next) = match later {
+            Later::Exit { group, incarnation } => (group.clone(), self.host.exit(group, *incarnation)),
+            Later::Start { group, incarnation } => (group.clone(), self.host.backoff_over(group, *incarnation)),
+        };
+        self.schedule(next);
+        self.say(format_args!("{group}: {later:?}"));
+        self.tell(&group);
+    }
+
+    fn schedule(&mut self, later: Option<Later>) {
+        if let Some(later) = later {
+            let at = self.now_ms + 1 + self.random.below(1500);
+            self.at(at, Happening::Later(later));
+        }
+    }
+
+    /// The keeper tells of one service, in order.
+    fn tell(&mut self, group: &tagfall::model::GroupName) {
+        let event = match self.host.report(group, self.now_ms) {
+            Some(report) => Event::Service(Box::new(report)),
+            None => Event::ServiceGone(group.clone()),
+        };
+        self.deliver(event);
+    }
+
+    /// News comes in the order in which it was sent: all of it takes the same time.
+    fn deliver(&mut self, event: Event) {
+        if self.core.is_some() {
+            self.at(self.now_ms + 2, Happening::Deliver { life: self.life, event: Box::new(event) });
+        }
+    }
+
+    fn plan(&self) -> Option<tagfall::plan::Plan> {
+        self.core.as_ref().map(|core| core.plan(self.now()))
+    }
+
+    /// The loop of the daemon.
+    fn step(&mut self) {
+        let now = self.now();
+        let Some(core) = &mut self.core else { return };
+        let plan = core.plan(now);
+        assert!(plan == core.plan(now), "plan is not a function");
+        let mut begun = Vec::new();
+        for (key, action) in plan.actions {
+            let attempt = core.begin(&key, &action);
+            begun.push((key, attempt, action));
+        }
+        for (key, attempt, action) in begun {
+            let life = self.life;
+            self.soon(Happening::Effect { life, key, attempt, action: Box::new(action) });
+        }
+        if let Some(wake) = plan.wake_at {
+            assert!(wake > now.moment, "a wake-up in the past");
+            self.at(wake.0, Happening::Wake { life: self.life });
+        }
+        self.check_truth();
+    }
+
+    fn check_truth(&self) {
+        for (group, disk) in &self.host.disks {
+            if let Some(shown) = disk.shown {
+                assert!(disk.written.contains(&shown), "{group}: what is shown was deleted");
+            }
+            if let Some(seen) = self.host.procs.get(group).filter(|proc| proc.pid.is_some()).and_then(|proc| proc.sees) {
+                assert!(disk.written.contains(&seen), "{group}: what a process sees was deleted");
+            }
+        }
+        if let (Some(accepted), Some(floor)) = (&self.host.record.accepted, &self.host.record.floor) {
+            let version = self.tags.iter().find(|tag| tag.tag == accepted.tag).map(|tag| tag.version);
+            assert!(version.is_some_and(|version| version >= floor.minor), "below the floor");
+        }
+    }
+
+    fn effect(&mut self, key: &Key, attempt: u64, action: &Action) {
+        self.say(format_args!("{key:?} {attempt}: {}", brief(action)));
+        let outcome = self.carry_out(action);
+        if let Outcome::Failed(_) = outcome {
+            self.say(format_args!("{key:?} {attempt}: failed"));
+        }
+        let event = Event::Done { key: key.clone(), attempt, outcome };
+        self.deliver(event);
+    }
+
+    fn carry_out(&mut self, action: &Action) -> Outcome {
+        if !matches!(action, Action::List | Action::Examine { .. } | Action::Check { .. }) && self.faulty(10) {
+            return Outcome::Failed(Failure::new(Reason::PublishFailed, "no space left on device"));
+        }
+        let now = self.now();
+        match action {
+            Action::List if self.faulty(20) => Outcome::Listed(Err(passing())),
+            Action::List => Outcome::Listed(Ok(self.tags.iter().map(|tag| tag.tag.clone()).collect())),
+            Action::Examine { tag } => self.examine(tag),
+            Action::Accept { release, first_tags } => {
+                let tag = RemoteTag { name: release.tag.clone(), object: release.tag_object };
+                let good = self.tags.iter().any(|known| known.tag == tag && known.content.is_ok());
+                assert!(good, "a release was accepted that no good tag asked for");
+                self.host.record.pins.insert(tag.name.clone(), tag.object);
+                self.host.record.accepted = Some(Accepted { tag, accepted_at: now.wall, applied_at: None });
+                self.host.record.first_tags = first_tags.clone();
+                Outcome::Accepted { release: release.clone(), first_tags: first_tags.clone() }
+            }
+            Action::MarkApplied { tag } => {
+                self.check_applied();
+                let version = self.tags.iter().find(|known| known.tag == *tag).map_or(0, |tag| tag.version);
+                self.host.record.floor = Some(semver::Version::new(1, version, 0));
+                if let Some(accepted) = &mut self.host.record.accepted {
+                    accepted.applied_at = Some(now.wall);
+                }
+                Outcome::Applied { tag: tag.clone() }
+            }
+            Action::Stage { wanted, fresh_copy } => {
+                Outcome::Staged { inputs: wanted.inputs, result: Ok(self.host.stage(wanted, *fresh_copy)) }
+            }
+            Action::Switch { group, publication, mount_path, .. } => {
+                self.host.switch(group, *publication, mount_path);
+                Outcome::Switched { publication: *publication, mount_path: mount_path.clone() }
+            }
+            Action::Verify { group, publication } => {
+                let drifted = self.host.disks.get(group).is_some_and(|disk| disk.drifted);
+                let drifted = if drifted { vec!["app.conf".to_owned()] } else { Vec::new() };
+                Outcome::Verified { publication: *publication, drifted }
+            }
+            Action::Prune { group, keep, in_use } => Outcome::Pruned(self.host.prune(group, *keep, in_use)),
+            Action::Withdraw { group, .. } => {
+                let sees = self.host.procs.get(group).filter(|proc| proc.pid.is_some()).and_then(|proc| proc.sees);
+                assert!(sees.is_none(), "{group}: withdrawn under a live process");
+                self.host.disks.remove(group);
+                Outcome::Withdrawn
+            }
+            Action::Check { incarnation, .. } => {
+                let status = if self.faulty(20) { HealthStatus::Critical } else { HealthStatus::Ok };
+                Outcome::Checked { incarnation: *incarnation, result: CheckResult::new(status, "") }
+            }
+            Action::Run { .. }
+            | Action::Amend { .. }
+            | Action::Reload { .. }
+            | Action::MarkReady { .. }
+            | Action::Stop { .. }
+            | Action::Restart { .. }
+            | Action::Forget { .. } => self.ask_keeper(action),
+        }
+    }
+
+    fn examine(&mut self, tag: &RemoteTag) -> Outcome {
+        if self.faulty(15) {
+            return Outcome::Examined { tag: tag.clone(), result: Err(passing()) };
+        }
+        let content = self.tags.iter().find(|known| known.tag == *tag).map(|known| known.content.clone());
+        let result = content.unwrap_or_else(|| Err(passing()));
+        self.totals.refused += u64::from(result.is_err());
+        Outcome::Examined { tag: tag.clone(), result }
+    }
+
+    fn ask_keeper(&mut self, action: &Action) -> Outcome {
+        let (group, later) = match action {
+            Action::Run { spec, restart } => {
+                self.check_restart(spec, *restart);
+                (spec.group.clone(), self.host.run(spec, *restart))
+            }
+            Action::Amend { spec } => {
+                if let Some(proc) = self.host.procs.get_mut(&spec.group) {
+                    proc.spec.revision = spec.revision;
+                    proc.spec.policy = spec.policy;
+                }
+                (spec.group.clone(), None)
+            }
+            Action::Reload { group, view, .. } => {
+                self.totals.reloads += 1;
+                self.host.reload(group, view);
+                (group.clone(), None)
+            }
+            Action::MarkReady { group, incarnation } => {
+                if let Some(proc) = self.host.procs.get_mut(group)
+                    && proc.incarnation == *incarnation
+                    && proc.state == ServiceState::Starting
+                {
+                    proc.state = ServiceState::Running;
+                }
+                (group.clone(), None)
+            }
+            Action::Stop { group } => (group.clone(), self.host.stop(group)),
+            Action::Forget { group } => {
+                if self.host.procs.get(group).is_some_and(|proc| proc.pid.is_none()) {
+                    self.host.procs.remove(group);
+                }
+                (group.clone(), None)
+            }
+            _ => return Outcome::Failed(Failure::new(Reason::StartFailed, "not for the keeper")),
+        };
+        self.schedule(later);
+        self.tell(&group);
+        Outcome::Asked
+    }
+
+    /// A process is only replaced for a reason.
+    fn check_restart(&mut self, spec: &tagfall::model::ServiceSpec, restart: bool) {
+        let Some(proc) = self.host.procs.get(&spec.group).filter(|proc| proc.pid.is_some()) else { return };
+        if !restart && proc.launch == spec.launch.digest() {
+            return;
+        }
+        self.totals.restarts += 1;
+        let wanted = spec.view.as_ref().map(|view| view.publication.content);
+        let same_files = proc.sees.map(|seen| seen.content) == wanted;
+        let same = proc.launch == spec.launch.digest() && same_files && proc.state == ServiceState::Running;
+        let age = proc.state == ServiceState::Starting;
+        assert!(!same || age, "{}: restarted without a reason", spec.group);
+    }
+
+    /// The newest good tag is recorded, and the world is as it says.
+    fn is_done(&self) -> bool {
+        let Some(core) = &self.core else { return false };
+        let converged = core.plan(self.now()).is_converged() && core.observed().busy().next().is_none();
+        let newest = self.tags.iter().rev().find(|tag| tag.content.is_ok()).map(|tag| &tag.tag);
+        let accepted = self.host.record.accepted.as_ref();
+        let applied = accepted.is_some_and(|accepted| accepted.applied_at.is_some() && Some(&accepted.tag) == newest);
+        let held = !core.suspended().is_empty() || newest.is_none();
+        if converged && applied {
+            self.check_applied();
+        }
+        (converged && applied) || (held && self.now_ms > HEAL_AT_MS + 120_000)
+    }
+
+    /// The truth is as the release says: nothing less and nothing more.
+    fn check_applied(&self) {
+        let Some(core) = &self.core else { return };
+        let wanted = &core.desired().groups;
+        for (name, wanted) in wanted {
+            let disk = self.host.disks.get(name);
+            if wanted.group.mount.is_some() {
+                let shown = disk.and_then(|disk| disk.shown).map(|id| id.content);
+                assert_eq!(shown, Some(content_of(wanted)), "{name}: converged, but other files are shown");
+            }
+            let Some(service) = &wanted.group.service else { continue };
+            let proc = self.host.procs.get(name).unwrap_or_else(|| panic!("{name}: converged, but nothing runs"));
+            let up = matches!(proc.state, ServiceState::Running | ServiceState::Done | ServiceState::Backoff);
+            assert!(up, "{name}: converged in state {:?}", proc.state);
+            let argv = proc.spec.launch.argv.clone();
+            assert_eq!(argv, service.exec, "{name}: converged, but another launch runs");
+        }
+        for (name, live) in &self.host.live {
+            assert!(live.is_empty() || wanted.contains_key(name), "{name}: converged, but what is not wanted runs");
+        }
+    }
+}
+
+fn passing() -> Refusal {
+    Refusal { reason: Reason::GitOperationFailed, message: "the remote hangs".to_owned() }
+}
+
+/// The beginning of an action's debug text, without writing the rest.
+fn brief(action: &Action) -> String {
+    struct Head(String);
+    impl Write for Head {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.push_str(text);
+            if self.0.len() < 60 { Ok(()) } else { Err(std::fmt::Error) }
+        }
+    }
+    let mut head = Head(String::new());
+    let _ = write!(head, "{action:?}");
+    head.0
+}

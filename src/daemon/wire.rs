@@ -133,7 +133,7 @@ pub(super) fn releases(core: &Core, overview: &Overview, history: &[(TagName, Ob
             since: *since,
         });
     }
-    let version = |tag: &TagName| core.desired().host.selection.version_of(tag);
+    let version = |tag: &TagName| core.desired().host.version_of(tag);
     out.sort_by_key(|release| std::cmp::Reverse(version(&release.tag)));
     out
 }

@@ -114,8 +114,8 @@ fn meetings<'a>(groups: &[&'a Built], used: &mut BTreeSet<&'a str>, pairs: &mut 
 
 /// Each group with the first other that it may meet: one conflict per group says enough.
 fn pairwise<'a>(groups: &[&'a Built], pairs: &mut Vec<Pair<'a>>) {
-    for (at, one) in groups.iter().enumerate() {
-        let met = groups.iter().skip(at + 1).find(|other| may_meet(&one.group, &other.group));
+    for one in groups {
+        let met = groups.iter().find(|other| !std::ptr::eq(**other, *one) && may_meet(&one.group, &other.group));
         pairs.extend(met.map(|other| (*one, *other)));
     }
 }

@@ -180,9 +180,9 @@ pub fn parse_settings(
     let mut whole = Table::default();
     let mut missing = Missing::Allow;
     if let Some(Node { value: Value::Table(table), .. }) = node::parse(&mut report, start, &text) {
-        check::table(&mut report, &SETTINGS, start, &table, Missing::Allow);
         // What a broken file leaves out may stand in the part that could not be read.
         missing = if report.has_errors() { Missing::Allow } else { Missing::Report };
+        check::table(&mut report, &SETTINGS, start, &table, Missing::Allow);
         whole = table;
     }
     let mut variables: Vec<_> = env.iter().filter_map(|(key, value)| Some((variable_path(key)?, key, value))).collect();

@@ -77,7 +77,7 @@ pub fn parse_release(files: &[TreeFile], ring: Option<&str>) -> Result<Parsed, V
     let paths = mounts::by_path(base.values());
     for changed in rings.values() {
         let view = View { changed: Some(changed), ..view };
-        mounts::check_ring(&mut report, view, changed, &paths);
+        mounts::check_ring(&mut report, changed, &paths);
         binds::check(&mut report, view, changed.keys());
     }
     drop(paths);

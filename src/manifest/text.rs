@@ -10,7 +10,7 @@ use crate::model::Count;
 const PATH_MAX_BYTES: usize = 4095;
 
 /// Folders that the system or Tagfall itself owns: nothing is published at them or below.
-const CLOSED_TREES: [&str; 5] = ["/proc", "/sys", "/dev", "/boot", "/run/tagfall"];
+const CLOSED_TREES: [&str; 6] = ["/proc", "/sys", "/dev", "/boot", "/run/tagfall", "/var/run/tagfall"];
 
 /// Well-known folders that everything shares: a group may own a folder below, never one of these.
 const SHARED_FOLDERS: [&str; 32] = [

@@ -120,129 +120,130 @@ fn variables_of_others_are_left_alone() {
 /// File, environment and options, and what is wrong with them.
 type Row = (Option<&'static str>, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [&'static str]);
 
+const MISTAKES: [Row; 20] = [
+    (Some(""), &[], &[], &["s.toml:1:1 [source] is missing (The configuration repository.)"]),
+    (None, &[], &[], &["--set:1:1 [source] is missing (The configuration repository.)"]),
+    (Some("[source]\n"), &[], &[], &["s.toml:1:1 `url` is missing in [source] (A path, a URL, or user@host:path.)"]),
+    (
+        Some("[source]\nurl = \"\"\npoll = 30\nsemver = \"new\"\n"),
+        &[],
+        &[],
+        &[
+            "s.toml:2:7 `url` in [source] must be a path, a URL (`file://`, `https://`, `http://`, `ssh://`) or `user@host:path`, not ``",
+            "s.toml:3:8 `poll` in [source] must be a duration from `1s` to `7d`, such as \"30s\", not an integer",
+            "s.toml:4:10 `semver` in [source] must be a range of versions, such as `>=1.0.0, <2.0.0`, not `new`",
+        ],
+    ),
+    (Some("source.url = \"/x\"\nnam = \"a\"\n"), &[], &[], &["s.toml:2:1 unknown key `nam` (did you mean `name`?)"]),
+    (
+        Some("source = { url = \"/x\", repo = \"y\" }\n"),
+        &[],
+        &[],
+        &["s.toml:1:24 unknown key `repo` in [source] (did you mean `url`?)"],
+    ),
+    (
+        Some("source.url = \"/x\"\nsource.verify.mode = \"none\"\n"),
+        &[],
+        &[],
+        &["s.toml:2:22 `mode` in [source.verify] must be `required` or `off`, not `none`"],
+    ),
+    (
+        Some("source.url = \"/x\"\nsource.tag_prefix = \"a b\"\n"),
+        &[],
+        &[],
+        &["s.toml:2:21 `tag_prefix` in [source] must be what may stand in a tag's name, not `a b`"],
+    ),
+    (
+        Some("source.url = \"/x\"\nsource.limits = { pack_bytes = 5, seconds = \"30s\" }\n"),
+        &[],
+        &[],
+        &[
+            "s.toml:2:32 `pack_bytes` in [source.limits] must be a size from `64KiB` to `1TiB`, such as \"512MiB\", not an integer",
+            "s.toml:2:45 `seconds` in [source.limits] must be an integer from 1 to 86400, not `\"30s\"`",
+        ],
+    ),
+    (
+        Some("source.url = \"/x\"\ndata_dir = \"var\"\nmount_roots = [\"etc\"]\n"),
+        &[],
+        &[],
+        &[
+            "s.toml:2:12 `data_dir` must be an absolute path without `//`, `.` and `..`, not `var`",
+            "s.toml:3:16 each item of `mount_roots` must be an absolute path without `//`, `.` and `..`, not `etc`",
+        ],
+    ),
+    (
+        Some("source.url = \"/x\"\n[ring]\npeers = [\"a\"]\n"),
+        &[],
+        &[],
+        &[
+            "s.toml:2:1 `name` is missing in [ring] (The ring's name; `rings/NAME.toml` are its overlays.)",
+            "s.toml:3:10 each item of `peers` in [ring] must be `HOST:PORT`, not `a`",
+        ],
+    ),
+    (
+        Some("source.url = \"/x\"\n[api]\nlisten = \"0.0.0.0:9631\"\n"),
+        &[],
+        &[],
+        &["s.toml:3:10 `listen` in [api] is `0.0.0.0:9631`, which others can reach, and no token is asked for \
+             (set `token_file`, or listen on 127.0.0.1)"],
+    ),
+    (
+        Some("source.url = \"/x\"\n[api.tls]\ncert = \"/a\"\n"),
+        &[],
+        &[],
+        &["s.toml:2:1 `key` is missing in [api.tls] (Its private key, PEM.)"],
+    ),
+    (
+        Some("source.url = \n[ring\n"),
+        &[],
+        &[],
+        &[
+            "s.toml:1:14 invalid TOML: string values must be quoted, expected literal string",
+            "s.toml:2:6 invalid TOML: unclosed table, expected `]`",
+        ],
+    ),
+    (
+        None,
+        &[("TAGFALL_SORUCE__URL", "/x")],
+        &["source.url=/x"],
+        &["TAGFALL_SORUCE__URL:1:1 unknown key `soruce` (did you mean `source`?)"],
+    ),
+    (
+        None,
+        &[("TAGFALL_DATADIR", "/x")],
+        &["source.url=/x"],
+        &["TAGFALL_DATADIR:1:1 unknown key `datadir` (did you mean `data_dir`?)"],
+    ),
+    (
+        None,
+        &[("TAGFALL_SOURCE__PRERELEASE", "yes")],
+        &["source.url=/x"],
+        &["TAGFALL_SOURCE__PRERELEASE:1:1 invalid TOML: string values must be quoted, expected literal string"],
+    ),
+    (
+        None,
+        &[],
+        &["source.url=/x", "source.poll=fast"],
+        &["--set source.poll=fast:1:1 `poll` in [source] must be a duration from `1s` to `7d`, such as \"30s\", not `fast` \
+             (units are ms, s, m, h and d; write 1500ms for one and a half seconds)"],
+    ),
+    (
+        None,
+        &[],
+        &["source.url=/x", "source.pol=1s", "novalue", "=x", "a..b=1"],
+        &[
+            "--set =x:1:1 this is not `KEY=VALUE` (for example `--set source.poll=10s`)",
+            "--set a..b=1:1:1 this is not `KEY=VALUE` (for example `--set source.poll=10s`)",
+            "--set novalue:1:1 this is not `KEY=VALUE` (for example `--set source.poll=10s`)",
+            "--set source.pol=1s:1:1 unknown key `pol` in [source] (did you mean `poll`?)",
+        ],
+    ),
+    (None, &[], &["source=/x"], &["--set source=/x:1:1 `source` must be a table, not `\"/x\"`"]),
+];
+
 #[test]
 fn every_mistake_is_told_with_its_place() {
-    let rows: [Row; 20] = [
-        (Some(""), &[], &[], &["s.toml:1:1 [source] is missing (The configuration repository.)"]),
-        (None, &[], &[], &["--set:1:1 [source] is missing (The configuration repository.)"]),
-        (Some("[source]\n"), &[], &[], &["s.toml:1:1 `url` is missing in [source] (A path, a URL, or user@host:path.)"]),
-        (
-            Some("[source]\nurl = \"\"\npoll = 30\nsemver = \"new\"\n"),
-            &[],
-            &[],
-            &[
-                "s.toml:2:7 `url` in [source] must be a path, a URL (`file://`, `https://`, `http://`, `ssh://`) or `user@host:path`, not ``",
-                "s.toml:3:8 `poll` in [source] must be a duration from `1s` to `7d`, such as \"30s\", not an integer",
-                "s.toml:4:10 `semver` in [source] must be a range of versions, such as `>=1.0.0, <2.0.0`, not `new`",
-            ],
-        ),
-        (Some("source.url = \"/x\"\nnam = \"a\"\n"), &[], &[], &["s.toml:2:1 unknown key `nam` (did you mean `name`?)"]),
-        (
-            Some("source = { url = \"/x\", repo = \"y\" }\n"),
-            &[],
-            &[],
-            &["s.toml:1:24 unknown key `repo` in [source] (did you mean `url`?)"],
-        ),
-        (
-            Some("source.url = \"/x\"\nsource.verify.mode = \"none\"\n"),
-            &[],
-            &[],
-            &["s.toml:2:22 `mode` in [source.verify] must be `required` or `off`, not `none`"],
-        ),
-        (
-            Some("source.url = \"/x\"\nsource.tag_prefix = \"a b\"\n"),
-            &[],
-            &[],
-            &["s.toml:2:21 `tag_prefix` in [source] must be what may stand in a tag's name, not `a b`"],
-        ),
-        (
-            Some("source.url = \"/x\"\nsource.limits = { pack_bytes = 5, seconds = \"30s\" }\n"),
-            &[],
-            &[],
-            &[
-                "s.toml:2:32 `pack_bytes` in [source.limits] must be a size from `64KiB` to `1TiB`, such as \"512MiB\", not an integer",
-                "s.toml:2:45 `seconds` in [source.limits] must be an integer from 1 to 86400, not `\"30s\"`",
-            ],
-        ),
-        (
-            Some("source.url = \"/x\"\ndata_dir = \"var\"\nmount_roots = [\"etc\"]\n"),
-            &[],
-            &[],
-            &[
-                "s.toml:2:12 `data_dir` must be an absolute path without `//`, `.` and `..`, not `var`",
-                "s.toml:3:16 each item of `mount_roots` must be an absolute path without `//`, `.` and `..`, not `etc`",
-            ],
-        ),
-        (
-            Some("source.url = \"/x\"\n[ring]\npeers = [\"a\"]\n"),
-            &[],
-            &[],
-            &[
-                "s.toml:2:1 `name` is missing in [ring] (The ring's name; `rings/NAME.toml` are its overlays.)",
-                "s.toml:3:10 each item of `peers` in [ring] must be `HOST:PORT`, not `a`",
-            ],
-        ),
-        (
-            Some("source.url = \"/x\"\n[api]\nlisten = \"0.0.0.0:9631\"\n"),
-            &[],
-            &[],
-            &["s.toml:3:10 `listen` in [api] is `0.0.0.0:9631`, which others can reach, and no token is asked for \
-             (set `token_file`, or listen on 127.0.0.1)"],
-        ),
-        (
-            Some("source.url = \"/x\"\n[api.tls]\ncert = \"/a\"\n"),
-            &[],
-            &[],
-            &["s.toml:2:1 `key` is missing in [api.tls] (Its private key, PEM.)"],
-        ),
-        (
-            Some("source.url = \n[ring\n"),
-            &[],
-            &[],
-            &[
-                "s.toml:1:14 invalid TOML: string values must be quoted, expected literal string",
-                "s.toml:2:6 invalid TOML: unclosed table, expected `]`",
-            ],
-        ),
-        (
-            None,
-            &[("TAGFALL_SORUCE__URL", "/x")],
-            &["source.url=/x"],
-            &["TAGFALL_SORUCE__URL:1:1 unknown key `soruce` (did you mean `source`?)"],
-        ),
-        (
-            None,
-            &[("TAGFALL_DATADIR", "/x")],
-            &["source.url=/x"],
-            &["TAGFALL_DATADIR:1:1 unknown key `datadir` (did you mean `data_dir`?)"],
-        ),
-        (
-            None,
-            &[("TAGFALL_SOURCE__PRERELEASE", "yes")],
-            &["source.url=/x"],
-            &["TAGFALL_SOURCE__PRERELEASE:1:1 invalid TOML: string values must be quoted, expected literal string"],
-        ),
-        (
-            None,
-            &[],
-            &["source.url=/x", "source.poll=fast"],
-            &["--set source.poll=fast:1:1 `poll` in [source] must be a duration from `1s` to `7d`, such as \"30s\", not `fast` \
-             (units are ms, s, m, h and d; write 1500ms for one and a half seconds)"],
-        ),
-        (
-            None,
-            &[],
-            &["source.url=/x", "source.pol=1s", "novalue", "=x", "a..b=1"],
-            &[
-                "--set =x:1:1 this is not `KEY=VALUE` (for example `--set source.poll=10s`)",
-                "--set a..b=1:1:1 this is not `KEY=VALUE` (for example `--set source.poll=10s`)",
-                "--set novalue:1:1 this is not `KEY=VALUE` (for example `--set source.poll=10s`)",
-                "--set source.pol=1s:1:1 unknown key `pol` in [source] (did you mean `poll`?)",
-            ],
-        ),
-        (None, &[], &["source=/x"], &["--set source=/x:1:1 `source` must be a table, not `\"/x\"`"]),
-    ];
-    for (file, variables, options, wanted) in rows {
+    for (file, variables, options, wanted) in MISTAKES {
         let found = parse_settings(file.map(|text| ("s.toml", text)), &env(variables), &sets(options), "h").unwrap_err();
         let found: Vec<_> = found.iter().map(|found| format!("{}:{}", found.file, line(found))).collect();
         assert_eq!(found, wanted, "{found:#?}");

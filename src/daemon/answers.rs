@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::context::Context;
 use super::{diff, examine, secrets, stage};
 use crate::api::{Answer, ApiError, Failure, Query, wire};
-use crate::model::{Group, GroupName, ObjectId, PublicationId, Reason, Release, Reload, RemoteTag, ServiceReport, TagName, Timestamp};
+use crate::model::{
+    Group, GroupName, ObjectId, PublicationId, Reason, Release, Reload, RemoteTag, ServiceReport, TagName, Timestamp,
+};
 use crate::plan::{Core, Overview};
 use crate::render;
 
@@ -146,7 +148,10 @@ fn behind(facts: &Facts, name: &GroupName, reason: Reason) -> Vec<wire::Cause> {
     if matches!(reason, Reason::Backoff | Reason::ServiceFailed | Reason::Starting)
         && let Some(exit) = status.service.as_ref().and_then(|report| report.last_exit)
     {
-        out.push(cause(Reason::ServiceFailed, format!("its last process ended with {exit}; `tagfall service logs {name}` shows its output")));
+        out.push(cause(
+            Reason::ServiceFailed,
+            format!("its last process ended with {exit}; `tagfall service logs {name}` shows its output"),
+        ));
     }
     if matches!(reason, Reason::Starting | Reason::HealthCritical | Reason::StartFailed) && !status.health_message.is_empty() {
         out.push(cause(Reason::HealthCritical, format!("its check said: {}", status.health_message)));
@@ -163,7 +168,11 @@ fn trace(context: &Context, facts: &Facts, path: &str) -> Result<wire::Trace, Ap
         Some((wanted, file))
     });
     let Some((wanted, file)) = found else {
-        return Err(ApiError::new(Failure::NotFound, "NotPublished", format!("`{path}` is not a file that a group here publishes")));
+        return Err(ApiError::new(
+            Failure::NotFound,
+            "NotPublished",
+            format!("`{path}` is not a file that a group here publishes"),
+        ));
     };
     let release = running(facts)?;
     let name = &wanted.group.name;
@@ -201,8 +210,12 @@ async fn plan(context: &Arc<Context>, facts: &Facts, tag: Option<TagName>) -> Re
     };
     let release = release(context, facts, &to).await?;
     let observed = facts.core.observed().clone();
-    let placed: BTreeMap<GroupName, Arc<Group>> =
-        release.groups.iter().filter(|(_, group)| facts.core.desired().is_placed(group)).map(|(name, group)| (name.clone(), group.clone())).collect();
+    let placed: BTreeMap<GroupName, Arc<Group>> = release
+        .groups
+        .iter()
+        .filter(|(_, group)| facts.core.desired().is_placed(group))
+        .map(|(name, group)| (name.clone(), group.clone()))
+        .collect();
     let context = context.clone();
     let steps = tokio::task::spawn_blocking(move || {
         let mut steps = Vec::new();

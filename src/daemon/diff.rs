@@ -73,7 +73,11 @@ fn config_changes(old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) 
         .collect()
 }
 
-fn file_changes(old: &BTreeMap<String, RenderedFile>, new: &BTreeMap<String, RenderedFile>, hidden: &[String]) -> Vec<FileChange> {
+fn file_changes(
+    old: &BTreeMap<String, RenderedFile>,
+    new: &BTreeMap<String, RenderedFile>,
+    hidden: &[String],
+) -> Vec<FileChange> {
     let paths: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
     let mut out = Vec::new();
     for path in paths {

@@ -15,7 +15,14 @@ use crate::publish::PublishError;
 use crate::store::{Accepted, PublishedAt};
 
 /// Starts an effect; its answer comes as an event that carries `attempt`.
-pub(super) fn start(context: &Arc<Context>, key: Key, attempt: u64, action: Action, wall: Timestamp, events: &UnboundedSender<Event>) {
+pub(super) fn start(
+    context: &Arc<Context>,
+    key: Key,
+    attempt: u64,
+    action: Action,
+    wall: Timestamp,
+    events: &UnboundedSender<Event>,
+) {
     let context = context.clone();
     let events = events.clone();
     tokio::spawn(async move {
@@ -53,7 +60,9 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
         | Action::Withdraw { .. } => {
             let context = context.clone();
             let done = tokio::task::spawn_blocking(move || on_disk(&context, action, wall)).await;
-            done.unwrap_or_else(|error| Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}"))))
+            done.unwrap_or_else(|error| {
+                Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}")))
+            })
         }
     }
 }
@@ -98,15 +107,19 @@ async fn ask_keeper(context: &Context, action: Action) -> Outcome {
 
 fn on_disk(context: &Context, action: Action, wall: Timestamp) -> Outcome {
     let result = match action {
-        Action::Accept { release, first_tags } => accept(context, &release, &first_tags, wall)
-            .map(|()| Outcome::Accepted { release, first_tags }),
-        Action::MarkApplied { tag, floor } => mark_applied(context, &tag, floor.as_ref(), wall).map(|()| Outcome::Applied { tag }),
+        Action::Accept { release, first_tags } => {
+            accept(context, &release, &first_tags, wall).map(|()| Outcome::Accepted { release, first_tags })
+        }
+        Action::MarkApplied { tag, floor } => {
+            mark_applied(context, &tag, floor.as_ref(), wall).map(|()| Outcome::Applied { tag })
+        }
         Action::Stage { wanted, fresh_copy } => {
             let inputs = wanted.inputs;
             Ok(Outcome::Staged { inputs, result: stage::stage(context, &wanted, fresh_copy) })
         }
         Action::Switch { group, publication, mount_path, old_path } => {
-            switch(context, &group, publication, &mount_path, old_path.as_deref()).map(|()| Outcome::Switched { publication, mount_path })
+            switch(context, &group, publication, &mount_path, old_path.as_deref())
+                .map(|()| Outcome::Switched { publication, mount_path })
         }
         Action::Verify { group, publication } => verify(context, &group, publication),
         Action::Prune { group, keep, in_use } => context
@@ -171,7 +184,8 @@ fn switch(context: &Context, group: &GroupName, id: PublicationId, path: &str, o
     if let Some(roots) = &context.mount_roots
         && !roots.iter().any(|root| path.starts_with(&format!("{}/", root.trim_end_matches('/'))))
     {
-        let message = format!("`{path}` is below none of this supervisor's `mount_roots` ({}); nothing is shown there", roots.join(", "));
+        let message =
+            format!("`{path}` is below none of this supervisor's `mount_roots` ({}); nothing is shown there", roots.join(", "));
         return Err(Failure::new(Reason::MountFailed, message));
     }
     // Written down before the link is made: a link that nobody remembers would never be taken away.

@@ -66,11 +66,9 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
 fn check(declared: &Check, text: &mut dyn FnMut(&str, &str) -> String) -> Check {
     match declared {
         Check::Module(path) => Check::Module(path.clone()),
-        Check::Http { url, status, body } => Check::Http {
-            url: text("args.url", url),
-            status: *status,
-            body: body.as_ref().map(|body| text("args.body", body)),
-        },
+        Check::Http { url, status, body } => {
+            Check::Http { url: text("args.url", url), status: *status, body: body.as_ref().map(|body| text("args.body", body)) }
+        }
         Check::Tcp { address } => Check::Tcp { address: text("args.address", address) },
         Check::File { path, max_age } => Check::File { path: text("args.path", path), max_age: *max_age },
         Check::Exec { command } => Check::Exec { command: command.clone() },

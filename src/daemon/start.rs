@@ -122,8 +122,19 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let shown = Arc::new(Shown::new(super::wire::status(&identity, None, &core, &overview), log));
     let (requests_in, requests) = mpsc::channel(REQUESTS_BUFFERED);
     serve(&setup.settings, &context, &shown, requests_in).await?;
-    let turning =
-        Turning { context, core, shown, identity, verified: false, overview, keeper_pid: None, events, events_in, news, requests };
+    let turning = Turning {
+        context,
+        core,
+        shown,
+        identity,
+        verified: false,
+        overview,
+        keeper_pid: None,
+        events,
+        events_in,
+        news,
+        requests,
+    };
     turn(turning, notes).await
 }
 
@@ -196,7 +207,8 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
 /// Facts that templates may show.
 pub fn host_facts(settings: &Settings, folder: &Path, member_id: &str) -> render::Host {
     let uname = rustix::system::uname();
-    let user = crate::sys::user_by_id(rustix::process::geteuid().as_raw()).ok().flatten().map_or_else(String::new, |user| user.name);
+    let user =
+        crate::sys::user_by_id(rustix::process::geteuid().as_raw()).ok().flatten().map_or_else(String::new, |user| user.name);
     let gateway = settings.api.listen;
     render::Host {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -100,7 +100,12 @@ impl Turning {
     /// What starting up had to mend is told as an event.
     pub(super) fn tell_notes(&self, notes: Vec<String>) {
         for note in notes {
-            self.tell(Happened::new(wire::EventKind::Warning, Reason::StateRestored, self.identity.supervisor.name.clone(), note));
+            self.tell(Happened::new(
+                wire::EventKind::Warning,
+                Reason::StateRestored,
+                self.identity.supervisor.name.clone(),
+                note,
+            ));
         }
     }
 
@@ -110,7 +115,10 @@ impl Turning {
             self.core.observe(Event::LayersChanged { group, layers }, now());
             return;
         }
-        if let Event::Done { outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, .. } = &event {
+        if let Event::Done {
+            outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, ..
+        } = &event
+        {
             self.read_layers(&release.clone());
         }
         if let Event::Done { outcome: Outcome::Accepted { release, .. }, .. } = &event {
@@ -118,7 +126,12 @@ impl Turning {
             self.tell(Happened::new(wire::EventKind::Normal, Reason::Fetching, release.tag.to_string(), message));
         }
         if let Event::Done { outcome: Outcome::Applied { tag }, .. } = &event {
-            self.tell(Happened::new(wire::EventKind::Normal, Reason::Converged, tag.name.to_string(), "applied on this supervisor"));
+            self.tell(Happened::new(
+                wire::EventKind::Normal,
+                Reason::Converged,
+                tag.name.to_string(),
+                "applied on this supervisor",
+            ));
         }
         self.core.observe(event, now());
     }
@@ -231,8 +244,7 @@ impl Turning {
     /// Written down before it is followed: an operator's word outlives this process.
     async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String)>) -> Result<(), ApiError> {
         let revision = self.core.desired().groups.get(group).map(|wanted| wanted.group.revision);
-        let suspension =
-            hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
+        let suspension = hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
         let (context, name, kept) = (self.context.clone(), group.clone(), suspension.clone());
         let recorded = tokio::task::spawn_blocking(move || {
             context.remember(|state| match kept {
@@ -240,7 +252,8 @@ impl Turning {
                 None => drop(state.suspended.remove(&name)),
             })
         });
-        let recorded = recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
+        let recorded =
+            recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
         recorded.map_err(|error| ApiError::new(Failure::Internal, "NotRecorded", format!("{error}; nothing was changed")))?;
         self.core.observe(Event::Suspended { group: group.clone(), suspension }, now());
         Ok(())

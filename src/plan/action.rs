@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Check, CheckResult, Digest, FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag, ServiceReport,
-    ServiceSpec, Signal, Suspension, View,
+    Check, CheckResult, Digest, FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
+    ServiceReport, ServiceSpec, Signal, Suspension, View,
 };
 
 use super::{Layers, Wanted};

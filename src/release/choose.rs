@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn names_that_are_no_version_are_no_candidates() {
-        let refs = tags(&["v1", "v1.2", "1.2.3", "v1.2.3.4", "vv1.2.3", "v01.2.3", "v1.2.3 ", "v-1.0.0", "v", "", "latest", "v1.2.3+b"]);
+        let refs =
+            tags(&["v1", "v1.2", "1.2.3", "v1.2.3.4", "vv1.2.3", "v01.2.3", "v1.2.3 ", "v-1.0.0", "v", "", "latest", "v1.2.3+b"]);
         assert_eq!(names(&candidates(&refs, &selection("v", "", true))), Vec::<&str>::new());
     }
 

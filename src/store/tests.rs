@@ -4,7 +4,7 @@ use std::fs;
 
 use super::slot::with_version;
 use super::*;
-use crate::model::{Suspension, FirstTag, ObjectId, Reason, Refusal, TagName, Timestamp};
+use crate::model::{FirstTag, ObjectId, Reason, Refusal, Suspension, TagName, Timestamp};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()

@@ -84,8 +84,9 @@ mod tests {
     fn well_made_commits_are_read() {
         let plain = format!("tree {ID}\nauthor {WHO}\ncommitter {WHO}\n\nmessage");
         assert_eq!(parse_commit(plain.as_bytes()).unwrap().parents, []);
-        let signed =
-            format!("tree {ID}\nparent {ID}\nparent {ID}\nauthor {WHO}\ncommitter {WHO}\nencoding x\ngpgsig -----\n a\n \n b\n\nm\0m");
+        let signed = format!(
+            "tree {ID}\nparent {ID}\nparent {ID}\nauthor {WHO}\ncommitter {WHO}\nencoding x\ngpgsig -----\n a\n \n b\n\nm\0m"
+        );
         let commit = parse_commit(signed.as_bytes()).unwrap();
         assert_eq!((commit.parents.len(), commit.tree.to_string().as_str()), (2, ID));
         let bare = format!("tree {ID}\nauthor {WHO}\ncommitter {WHO}\n");

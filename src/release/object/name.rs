@@ -25,7 +25,10 @@ pub fn check_name<'a>(raw: &'a [u8], within: &str) -> Result<&'a str, Refusal> {
     let fail = |what: &str| {
         let shown = String::from_utf8_lossy(&raw[..raw.len().min(NAME_MAX_BYTES)]);
         let within = if within.is_empty() { "the repository's root".to_owned() } else { format!("`{within}`") };
-        Err(refuse(Reason::UnsafePath, format!("the name `{}` in {within} {what}; rename it and tag again", shown.escape_debug())))
+        Err(refuse(
+            Reason::UnsafePath,
+            format!("the name `{}` in {within} {what}; rename it and tag again", shown.escape_debug()),
+        ))
     };
     if raw.is_empty() {
         return fail("is empty");
@@ -69,8 +72,28 @@ mod tests {
     #[test]
     fn unsafe_names_are_refused() {
         let cases = [
-            "", ".", "..", "a/b", "/", "a\0b", "a\nb", "\u{7f}", "\u{85}", ".git", ".GIT", ".Git", ".g\u{200c}it", "\u{feff}.git",
-            ".git ", ".git.", ".git. .", "git~1", "GIT~1", ".git::$INDEX_ALLOCATION", "x\\.git", ".git\\x",
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/",
+            "a\0b",
+            "a\nb",
+            "\u{7f}",
+            "\u{85}",
+            ".git",
+            ".GIT",
+            ".Git",
+            ".g\u{200c}it",
+            "\u{feff}.git",
+            ".git ",
+            ".git.",
+            ".git. .",
+            "git~1",
+            "GIT~1",
+            ".git::$INDEX_ALLOCATION",
+            "x\\.git",
+            ".git\\x",
         ];
         for case in cases {
             let refusal = check_name(case.as_bytes(), "groups/web").unwrap_err();
@@ -83,7 +106,9 @@ mod tests {
 
     #[test]
     fn usual_names_pass() {
-        for case in [".gitignore", ".gitattributes", "git", "git~2", "...", "a b", "ä", "dev-disk\\x2dlabel.mount", "a:b", ".github", "~"] {
+        for case in
+            [".gitignore", ".gitattributes", "git", "git~2", "...", "a b", "ä", "dev-disk\\x2dlabel.mount", "a:b", ".github", "~"]
+        {
             assert_eq!(check_name(case.as_bytes(), "").unwrap(), case);
         }
         assert!(check_name(&[b'a'; NAME_MAX_BYTES], "").is_ok());

@@ -37,7 +37,8 @@ pub fn parse_tag<'a>(bytes: &'a [u8], wanted: &TagName) -> Result<Tag<'a>, Refus
     let tagged_at_s = header.identity("tagger", tagger)?;
     if kind != b"commit" {
         let kind = String::from_utf8_lossy(kind);
-        let message = format!("tag `{wanted}` points at a {}, and a release is a commit: tag the commit itself", kind.escape_debug());
+        let message =
+            format!("tag `{wanted}` points at a {}, and a release is a commit: tag the commit itself", kind.escape_debug());
         return Err(refuse(Reason::InvalidGitObject, message));
     }
     if name != wanted.as_str().as_bytes() {

@@ -50,7 +50,8 @@ pub fn parse_tree<'a>(bytes: &'a [u8], within: &str) -> Result<Vec<Entry<'a>>, R
         refuse(Reason::InvalidGitObject, format!("the tree of `{within}` is not as Git writes it: {what}"))
     };
     if bytes.len() > TREE_MAX_BYTES {
-        let message = format!("the folder `{within}` has a tree of {} bytes, more than the {TREE_MAX_BYTES} allowed", bytes.len());
+        let message =
+            format!("the folder `{within}` has a tree of {} bytes, more than the {TREE_MAX_BYTES} allowed", bytes.len());
         return Err(refuse(Reason::LimitExceeded, message));
     }
     let mut entries: Vec<Entry<'a>> = Vec::new();

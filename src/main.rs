@@ -1,3 +1,10 @@
 //! The `tagfall` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|command| command == "fetch-child") {
+        return tagfall::source::run_child();
+    }
+    ExitCode::SUCCESS
+}

@@ -107,7 +107,7 @@ pub(super) fn render_here(context: &Context, group: &Group, release: (&TagName, 
 /// The primary group of a user; `None` for one that is not there: then everybody may read, and the start says what is wrong.
 fn group_of(user: &str) -> Option<u32> {
     let name = std::ffi::CString::new(user).ok()?;
-    crate::sys::user_by_name(&name).ok().flatten().map(|user| user.gid)
+    crate::sys::process::user_by_name(&name).ok().flatten().map(|user| user.gid)
 }
 
 /// Renders and writes. What is shown is not touched.

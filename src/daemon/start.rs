@@ -208,7 +208,7 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
 pub fn host_facts(settings: &Settings, folder: &Path, member_id: &str) -> render::Host {
     let uname = rustix::system::uname();
     let user =
-        crate::sys::user_by_id(rustix::process::geteuid().as_raw()).ok().flatten().map_or_else(String::new, |user| user.name);
+        crate::sys::process::user_by_id(rustix::process::geteuid().as_raw()).ok().flatten().map_or_else(String::new, |user| user.name);
     let gateway = settings.api.listen;
     render::Host {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -23,9 +24,9 @@ pub(super) fn own_namespace() -> io::Result<()> {
 }
 
 /// A read-only mount of a directory that is not attached anywhere yet.
-pub(super) fn detached(source: &str) -> io::Result<OwnedFd> {
+pub(super) fn detached(source: impl AsRef<Path>) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let mount = open_tree(CWD, source, flags)?;
+    let mount = open_tree(CWD, source.as_ref(), flags)?;
     mount_read_only(mount.as_fd())?;
     Ok(mount)
 }
@@ -33,6 +34,13 @@ pub(super) fn detached(source: &str) -> io::Result<OwnedFd> {
 /// Attaches a detached mount over a directory; a link there is not followed.
 pub(super) fn attach(mount: BorrowedFd<'_>, point: &str) -> io::Result<()> {
     Ok(move_mount(mount, c"", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Does once, in the calling process, all that a service's start needs, with a directory mounted over itself.
+pub(super) fn try_all(directory: &Path) -> io::Result<()> {
+    let mount = detached(directory)?;
+    own_namespace()?;
+    Ok(move_mount(&mount, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Goes into the mount namespace of a process.

@@ -224,13 +224,19 @@ impl Service {
     }
 
     /// The main process, while there is one.
-    pub(super) fn pid(&self) -> Option<u32> {
+    #[cfg(test)]
+    fn pid(&self) -> Option<u32> {
         self.pid
     }
 
     /// Whether nothing runs and nothing will by itself.
     pub(super) fn at_rest(&self) -> bool {
         matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed)
+    }
+
+    /// Whether only leftovers are waited for.
+    pub(super) fn clearing(&self) -> bool {
+        matches!(self.phase, Phase::Clearing { .. })
     }
 
     /// Whether it is there against our will, for so long that waiting makes no sense.

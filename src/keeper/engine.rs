@@ -58,6 +58,8 @@ pub(super) struct Engine {
     pub(super) command_ids: u64,
     journal: Journal,
     journal_failed: bool,
+    /// Something has happened that the journal may have to tell.
+    pub(super) journal_due: bool,
     /// Processes of an earlier keeper whose service has not been asked for yet.
     pub(super) foreign: BTreeMap<GroupName, ForeignProcess>,
     /// Tasks that an earlier keeper saw done.
@@ -100,6 +102,7 @@ impl Engine {
             commands: BTreeMap::new(),
             journal,
             journal_failed: false,
+            journal_due: true,
             foreign: BTreeMap::new(),
             done: contents.done.clone(),
             ending: None,
@@ -210,6 +213,9 @@ impl Engine {
     }
 
     fn write_journal(&mut self) {
+        if !std::mem::take(&mut self.journal_due) {
+            return;
+        }
         let mut running: BTreeMap<_, _> =
             self.foreign.iter().map(|(group, process)| (group.clone(), process.record.clone())).collect();
         let mut done = self.done.clone();
@@ -229,6 +235,8 @@ impl Engine {
             say(&format!("who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"));
         }
         self.journal_failed = result.is_err();
+        // Tried again when something happens next.
+        self.journal_due = self.journal_failed;
     }
 }
 

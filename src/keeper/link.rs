@@ -116,9 +116,13 @@ impl Engine {
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| format!("no socket that does not block: {error}"))?;
         let image = self.supervisor_image();
         let (one_thread, soft_limit) = (&self.one_thread, self.rights.open_files);
+        let keeper = rustix::process::getpid();
         let child = || {
             // It makes no sense without its keeper, and must never meet the next one's.
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            if rustix::process::getppid() != Some(keeper) {
+                return 127;
+            }
             // A session of its own: what a terminal sends to the keeper is the keeper's to pass on.
             let _ = rustix::process::setsid();
             let _ = close_on_exec_from(3);
@@ -262,11 +266,11 @@ impl Engine {
     }
 
     fn send_waiting(&mut self, link: &mut Link) {
-        if let Some(hello) = &link.hello.take() {
-            if !link.send(hello) {
-                link.hello = Some(hello.clone());
-                return;
-            }
+        if let Some(hello) = link.hello.take()
+            && !link.send(&hello)
+        {
+            link.hello = Some(hello);
+            return;
         }
         while let Some(group) = link.gone.pop_first() {
             if !self.services.contains_key(&group) && !link.send(&Message::Gone(group.clone())) {

@@ -86,7 +86,7 @@ pub(super) fn show(one_thread: &OneThread, pidfd: BorrowedFd<'_>, view: &View) -
     let pid = one_thread.fork(attempt).map_err(|error| failed("no child could be made", error))?;
     drop(write);
     let answer = read_answer(&read);
-    reap(pid);
+    end_child(pid, answer.is_some());
     match answer {
         Some([u8::MAX, ..]) => Ok(()),
         Some([step, errno @ ..]) => {
@@ -105,11 +105,13 @@ fn read_answer(pipe: &OwnedFd) -> Option<[u8; 5]> {
     (rustix::io::read(pipe, &mut answer) == Ok(answer.len())).then_some(answer)
 }
 
-/// Ends the child, which has answered or hangs. It is ours and not yet waited for, so its number is its own.
-fn reap(pid: u32) {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    // A child that cannot be killed is collected with the orphans later.
-    let options = rustix::process::WaitIdOptions::EXITED;
-    let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), options);
+/// Collects the child, which has answered and ends; or kills it, and it is collected like an orphan once it can be.
+fn end_child(pid: u32, answered: bool) {
+    // It is ours and not yet waited for, so its number is its own.
+    let Some(pid) = super::proc::pid_of(pid) else { return };
+    if answered {
+        let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), rustix::process::WaitIdOptions::EXITED);
+    } else {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
 }

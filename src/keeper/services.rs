@@ -10,7 +10,7 @@ use super::journal::{Contents, Record};
 use super::log::Output;
 use super::mounts;
 use super::poller::{Source, Token};
-use super::proc::{self, Marks, Stat};
+use super::proc::{self, Fit, Marks, Stat};
 use super::spawn::{Failure, Order, Plan, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
@@ -131,6 +131,7 @@ impl Engine {
 
     /// Gives a service an event, and carries out what follows until nothing does.
     pub(super) fn feed(&mut self, group: &GroupName, event: Event) {
+        self.journal_due = true;
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let context = self.context();
@@ -277,6 +278,7 @@ impl Engine {
 
     /// A process of an earlier keeper has ended; nobody can say how.
     pub(super) fn foreign_ended(&mut self, group: &GroupName) {
+        self.journal_due = true;
         if let Some(process) = self.foreign.remove(group) {
             self.poller.remove(&process.pidfd, process.token);
             return;
@@ -326,9 +328,17 @@ impl Engine {
             doomed.extend(session.map(proc::session_members).unwrap_or_default());
             left |= !doomed.is_empty();
         }
-        for orphan in self.orphans_of(&marks) {
-            left = true;
-            doomed.extend(proc::family(orphan));
+        let patient = entry.service.just_clearing(now().moment);
+        for (orphan, fit) in self.orphans_of(&marks) {
+            match fit {
+                Fit::Yes => {
+                    left = true;
+                    doomed.extend(proc::family(orphan));
+                }
+                // In a moment it is clear, unless it will never be.
+                Fit::Unclear => left |= patient,
+                Fit::No => {}
+            }
         }
         for pid in doomed {
             if let Some(stat) = proc::stat(pid).filter(|_| !self.children.contains_key(&pid)) {
@@ -338,12 +348,12 @@ impl Engine {
         left
     }
 
-    /// Children that came to us as orphans and belong to a service. Whatever a service leaves behind has such a one on top.
-    fn orphans_of(&self, marks: &Marks) -> Vec<u32> {
+    /// Children that came to us as orphans, and whether they belong to a service. Whatever a service leaves behind has such a one on top.
+    fn orphans_of(&self, marks: &Marks) -> Vec<(u32, Fit)> {
         let mut marks = marks.clone();
         marks.session = marks.session.filter(|session| !self.children.contains_key(session));
         let orphans = proc::children(std::process::id()).into_iter().filter(|pid| !self.children.contains_key(pid));
-        orphans.filter(|pid| marks.fit(*pid)).collect()
+        orphans.map(|pid| (pid, marks.fit(pid))).collect()
     }
 
     /// After children were collected: is anything gone that was waited for?
@@ -378,6 +388,7 @@ impl Engine {
     /// Drops all that is known of a service which is at rest.
     pub(super) fn forget_service(&mut self, group: &GroupName) {
         let Some(mut entry) = self.services.remove(group) else { return };
+        self.journal_due = true;
         if let Some(output) = &mut entry.output {
             output.drain(&mut self.buffer, now().wall);
             for (stream, token) in &entry.output_tokens {

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tagfall::keeper::wire::{Message, Request};
+use tagfall::keeper::wire::{Command, Message, Request};
 use tagfall::model::{Exit, GroupName, ServiceKind, ServiceState, Signal};
+use tagfall::process::News;
 
 use crate::stage::{Stage, alive, shell, signal, wait_until};
 
@@ -101,7 +102,7 @@ fn one_that_ignores_the_signal_is_killed_after_its_time() {
     let report = stage.wait_state(&spec.group, ServiceState::Stopped);
     assert!(asked.elapsed() >= Duration::from_millis(300));
     assert_eq!(report.last_exit, Some(Exit::Signal(Signal::KILL)));
-    assert_eq!(marked(&spec.group), []);
+    assert_eq!(marked(&spec.group), Vec::<u32>::new());
 }
 
 #[test]
@@ -113,7 +114,7 @@ fn a_stop_takes_all_that_was_started_along() {
     wait_until("all of the family is there", || (marked(&spec.group).len() >= 6).then_some(()));
     stage.ask(&Request::Stop { group: spec.group.clone() }).unwrap();
     stage.wait_state(&spec.group, ServiceState::Stopped);
-    assert_eq!(marked(&spec.group), []);
+    assert_eq!(marked(&spec.group), Vec::<u32>::new());
 }
 
 #[test]
@@ -199,9 +200,10 @@ fn a_second_signal_makes_the_end_immediate() {
     signal(stage.keeper.id(), TERM);
     stage.next_where("word of the end", |message| matches!(message, Message::Shutdown).then_some(()));
     let asked = Instant::now();
-    assert!(stage.end().success());
+    signal(stage.keeper.id(), TERM);
+    assert!(stage.wait_end().success());
     assert!(asked.elapsed() < Duration::from_secs(5));
-    assert_eq!(marked(&spec.group), []);
+    assert_eq!(marked(&spec.group), Vec::<u32>::new());
 }
 
 #[test]
@@ -256,4 +258,62 @@ fn what_cannot_be_read_or_is_not_known_is_answered() {
     stage.wait_state(&spec.group, ServiceState::Stopped);
     stage.ask(&Request::Forget { group: spec.group.clone() }).unwrap();
     assert!(!stage.reports.contains_key(&spec.group));
+}
+
+/// More requests than all buffers between supervisor and keeper can hold.
+const FLOOD: usize = 20_000;
+
+#[test]
+fn a_supervisor_that_does_not_read_loses_no_answer_and_holds_nothing_up() {
+    let mut stage = Stage::new();
+    let spec = shell("busy", "exec sleep 1000");
+    stage.run(&spec);
+    stage.wait_state(&spec.group, ServiceState::Running);
+    let request = Request::MarkReady { group: spec.group.clone(), incarnation: 1 };
+    let mut sent = Vec::new();
+    // Without reading, until the keeper takes no more: then it is the sender who has to wait.
+    while let Some(attempt) = stage.try_send(&request) {
+        sent.push(attempt);
+        assert!(sent.len() < FLOOD, "the keeper takes requests without end from one that does not read");
+    }
+    // The keeper goes on with its work meanwhile.
+    let pid = stage.reports[&spec.group].pid.unwrap();
+    signal(pid, KILL);
+    wait_until("the service is back", || marked(&spec.group).into_iter().find(|fresh| *fresh != pid));
+    for attempt in sent {
+        stage.reply_to(attempt).unwrap();
+    }
+    stage.wait_for(&spec.group, |report| report.incarnation == 2 && report.state == ServiceState::Running);
+}
+
+#[tokio::test]
+async fn the_supervisors_own_client_speaks_to_the_keeper() {
+    let mut stage = Stage::new();
+    let spec = shell("client", "exec sleep 1000");
+    let (keeper, mut news) = tagfall::process::Keeper::connect(stage.socket()).unwrap();
+    keeper.request(Request::Run(Box::new(spec.clone()))).await.unwrap();
+    let state = loop {
+        let next = tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap();
+        match next {
+            Some(News::Report(report)) if report.state == ServiceState::Running => break report,
+            Some(News::Lost) | None => panic!("the keeper went away"),
+            Some(News::Hello(_) | News::Report(_) | News::Gone(_) | News::SnapshotEnd | News::Shutdown) => {}
+        }
+    };
+    assert_eq!(state.group, spec.group);
+    let argv = ["/bin/sh", "-c", "echo hello"].map(str::to_owned).to_vec();
+    let command = Command { group: Some(spec.group.clone()), argv, timeout: Duration::from_secs(20), ..Command::default() };
+    assert_eq!(keeper.exec(command).await.unwrap().output, "hello\n");
+    assert!(keeper.request(Request::Forget { group: spec.group }).await.is_err());
+    stage.keeper.kill().unwrap();
+    signal(state.pid.unwrap(), KILL);
+    let lost = tokio::time::timeout(Duration::from_secs(20), async {
+        while let Some(next) = news.recv().await {
+            if next == News::Lost {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(lost.await.unwrap());
 }

@@ -20,7 +20,7 @@ fn a_service_has_its_users_rights_and_no_more() {
     let mut stage = Stage::new();
     let mut spec = shell("meek", "umask; pwd; env; echo anew >/dev/stderr; exec sleep 1000");
     spec.launch.user = is_root().then(|| "nobody".to_owned());
-    spec.launch.working_dir = stage.data.join("var/meek.default").to_str().unwrap().to_owned();
+    spec.launch.working_dir = stage.data.join("var").join(spec.group.to_string()).to_str().unwrap().to_owned();
     spec.launch.env = vec![("COLOUR".to_owned(), "blue".to_owned())];
     spec.launch.limits.open_files = Some(123);
     spec.launch.limits.memory = Some(1 << 30);
@@ -132,7 +132,7 @@ fn a_command_runs_as_the_services_user_and_is_bounded() {
     let outcome =
         stage.exec(command(&spec, "id -u; echo $COLOUR $TAGFALL_GROUP >&2; grep NoNew /proc/self/status; exit 3")).unwrap();
     assert_eq!((outcome.exit, outcome.timed_out), (Exit::Code(3), false));
-    assert_eq!(outcome.output, format!("{uid}\nblue asked.default\nNoNewPrivs:\t1\n"));
+    assert_eq!(outcome.output, format!("{uid}\nblue {}\nNoNewPrivs:\t1\n", spec.group));
 
     let outcome = stage.exec(command(&spec, "yes | head -c 100000; echo last")).unwrap();
     assert_eq!(outcome.output.len(), 4096);

@@ -31,30 +31,30 @@ const BOUND: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Environment variable with the path of the socket over which the fake supervisor hands over the keeper's.
-pub const BRIDGE: &str = "TAGFALL_TEST_BRIDGE";
+pub(crate) const BRIDGE: &str = "TAGFALL_TEST_BRIDGE";
 
 /// User and group `nobody`.
-pub const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
-pub struct Stage {
-    pub data: PathBuf,
+pub(crate) struct Stage {
+    pub(crate) data: PathBuf,
     _dir: tempfile::TempDir,
     bridge: UnixListener,
-    pub keeper: Child,
+    pub(crate) keeper: Child,
     as_nobody: bool,
     link: Option<(OwnedFd, UnixStream)>,
-    pub hello: Option<Hello>,
-    pub reports: BTreeMap<GroupName, ServiceReport>,
+    pub(crate) hello: Option<Hello>,
+    pub(crate) reports: BTreeMap<GroupName, ServiceReport>,
     news: VecDeque<Message>,
     attempt: u64,
 }
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Waits for a condition that nobody announces.
-pub fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + BOUND;
     loop {
         if let Some(found) = condition() {
@@ -71,12 +71,12 @@ fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) -> bool {
 }
 
 impl Stage {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::begin(false)
     }
 
     /// A keeper of an ordinary user, where this test may make one.
-    pub fn unprivileged() -> Self {
+    pub(crate) fn unprivileged() -> Self {
         Self::begin(is_root())
     }
 
@@ -108,12 +108,12 @@ impl Stage {
         stage
     }
 
-    pub fn bridge_path(&self) -> PathBuf {
+    pub(crate) fn bridge_path(&self) -> PathBuf {
         self.data.with_file_name("bridge")
     }
 
     /// Kills the keeper outright and starts its successor.
-    pub fn replace_keeper(&mut self) {
+    pub(crate) fn replace_keeper(&mut self) {
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
         self.keeper = start_keeper(&self.data, &self.bridge_path(), self.as_nobody);
@@ -121,29 +121,27 @@ impl Stage {
     }
 
     /// Waits for the supervisor that the keeper starts next, and for the snapshot of all services.
-    pub fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.link = None;
         self.reports.clear();
         self.news.clear();
         assert!(poll_for(&mut [PollFd::new(&self.bridge, PollFlags::IN)], BOUND), "the keeper started no supervisor");
         let (stream, _) = self.bridge.accept().unwrap();
         self.link = Some((receive_fd(&stream), stream));
-        let hello = self.next_where("hello", |message| match message {
-            Message::Hello(hello) => Some(hello.clone()),
-            _ => None,
-        });
+        let hello =
+            self.next_where("hello", |message| if let Message::Hello(hello) = message { Some(hello.clone()) } else { None });
         self.hello = Some(hello);
         self.next_where("the end of the snapshot", |message| matches!(message, Message::SnapshotEnd).then_some(()));
     }
 
     /// Kills the supervisor and connects to the next one.
-    pub fn kill_supervisor(&mut self) {
+    pub(crate) fn kill_supervisor(&mut self) {
         let pid = self.supervisor_pid();
         signal(pid, rustix::process::Signal::KILL);
         self.connect();
     }
 
-    pub fn supervisor_pid(&self) -> u32 {
+    pub(crate) fn supervisor_pid(&self) -> u32 {
         let (_, stream) = self.link.as_ref().unwrap();
         let peer = rustix::net::sockopt::socket_peercred(stream).unwrap();
         u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap()
@@ -166,13 +164,13 @@ impl Stage {
             Message::Gone(group) => {
                 self.reports.remove(group);
             }
-            _ => {}
+            Message::Hello(_) | Message::SnapshotEnd | Message::Reply { .. } | Message::ExecDone { .. } | Message::Shutdown => {}
         }
         Some(message)
     }
 
     /// Waits for a message; others are kept for later.
-    pub fn next_where<T>(&mut self, what: &str, wanted: impl Fn(&Message) -> Option<T>) -> T {
+    pub(crate) fn next_where<T>(&mut self, what: &str, wanted: impl Fn(&Message) -> Option<T>) -> T {
         if let Some(at) = self.news.iter().position(|message| wanted(message).is_some()) {
             return wanted(&self.news.remove(at).unwrap()).unwrap();
         }
@@ -187,43 +185,61 @@ impl Stage {
         }
     }
 
-    pub fn send_raw(&self, packet: &[u8]) {
+    pub(crate) fn send_raw(&self, packet: &[u8]) {
         send(&self.link.as_ref().unwrap().0, packet, SendFlags::NOSIGNAL).unwrap();
     }
 
-    pub fn send(&mut self, request: &Request) -> u64 {
+    /// Sends a request unless the socket takes no more.
+    pub(crate) fn try_send(&mut self, request: &Request) -> Option<u64> {
+        let packet = encode_request(self.attempt + 1, request);
+        send(&self.link.as_ref().unwrap().0, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok()?;
+        self.attempt += 1;
+        Some(self.attempt)
+    }
+
+    /// The socket to the keeper, for a client of its own.
+    pub(crate) fn socket(&self) -> OwnedFd {
+        self.link.as_ref().unwrap().0.try_clone().unwrap()
+    }
+
+    pub(crate) fn send(&mut self, request: &Request) -> u64 {
         self.attempt += 1;
         self.send_raw(&encode_request(self.attempt, request));
         self.attempt
     }
 
-    pub fn ask(&mut self, request: &Request) -> Result<(), String> {
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<(), String> {
         let asked = self.send(request);
         self.reply_to(asked)
     }
 
-    pub fn reply_to(&mut self, asked: u64) -> Result<(), String> {
-        self.next_where("reply", |message| match message {
-            Message::Reply { attempt, result } if *attempt == asked => Some(result.clone()),
-            _ => None,
+    pub(crate) fn reply_to(&mut self, asked: u64) -> Result<(), String> {
+        self.next_where("reply", |message| {
+            if let Message::Reply { attempt, result } = message { (*attempt == asked).then(|| result.clone()) } else { None }
         })
     }
 
-    pub fn run(&mut self, spec: &ServiceSpec) {
+    pub(crate) fn run(&mut self, spec: &ServiceSpec) {
         self.ask(&Request::Run(Box::new(spec.clone()))).unwrap();
     }
 
-    pub fn exec(&mut self, command: tagfall::keeper::wire::Command) -> Result<ExecOutcome, String> {
+    pub(crate) fn exec(&mut self, command: tagfall::keeper::wire::Command) -> Result<ExecOutcome, String> {
         let asked = self.send(&Request::Exec(Box::new(command)));
         self.next_where("outcome", |message| match message {
             Message::ExecDone { attempt, outcome } if *attempt == asked => Some(Ok(outcome.clone())),
             Message::Reply { attempt, result: Err(why) } if *attempt == asked => Some(Err(why.clone())),
-            _ => None,
+            Message::Hello(_)
+            | Message::Report(_)
+            | Message::Gone(_)
+            | Message::SnapshotEnd
+            | Message::Reply { .. }
+            | Message::ExecDone { .. }
+            | Message::Shutdown => None,
         })
     }
 
     /// Waits until a service's report is as wanted.
-    pub fn wait_for(&mut self, group: &GroupName, wanted: impl Fn(&ServiceReport) -> bool) -> ServiceReport {
+    pub(crate) fn wait_for(&mut self, group: &GroupName, wanted: impl Fn(&ServiceReport) -> bool) -> ServiceReport {
         let end = Instant::now() + BOUND;
         loop {
             if let Some(report) = self.reports.get(group).filter(|report| wanted(report)) {
@@ -239,27 +255,29 @@ impl Stage {
         }
     }
 
-    pub fn wait_state(&mut self, group: &GroupName, state: ServiceState) -> ServiceReport {
+    pub(crate) fn wait_state(&mut self, group: &GroupName, state: ServiceState) -> ServiceReport {
         self.wait_for(group, |report| report.state == state)
     }
 
-    pub fn logs(&self, group: &GroupName) -> Vec<LogLine> {
+    pub(crate) fn logs(&self, group: &GroupName) -> Vec<LogLine> {
         read_logs(&self.data, group, &LogQuery::default()).unwrap().lines
     }
 
     /// Waits until a service has written a line.
-    pub fn wait_line(&self, group: &GroupName, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait_line(&self, group: &GroupName, wanted: impl Fn(&str) -> bool) -> String {
         let found = || self.logs(group).into_iter().map(|line| line.text).find(|text| wanted(text));
         wait_until("a line in the log", found)
     }
 
-    /// Tells the keeper to end, and waits for it.
-    pub fn end(&mut self) -> ExitStatus {
+    /// Tells the keeper to end, has nothing to order itself, and waits for it.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         signal(self.keeper.id(), rustix::process::Signal::TERM);
+        self.next_where("word of the end", |message| matches!(message, Message::Shutdown).then_some(()));
+        self.send(&Request::Finished);
         self.wait_end()
     }
 
-    pub fn wait_end(&mut self) -> ExitStatus {
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
         let pid = Pid::from_child(&self.keeper);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         assert!(poll_for(&mut [PollFd::new(&pidfd, PollFlags::IN)], BOUND), "the keeper did not end");
@@ -302,18 +320,18 @@ fn start_keeper(data: &Path, bridge: &Path, as_nobody: bool) -> Child {
     command.spawn().unwrap()
 }
 
-pub fn signal(pid: u32, signal: rustix::process::Signal) {
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-pub fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// The body of the fake supervisor.
-pub fn hand_over() {
+pub(crate) fn hand_over() {
     let Ok(bridge) = std::env::var(BRIDGE) else {
         // Started as a test: nothing to hand over, which must show as exactly that.
         assert!(std::env::var(tagfall::keeper::wire::SOCKET_ENV).is_err());
@@ -335,16 +353,17 @@ fn receive_fd(stream: &UnixStream) -> OwnedFd {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let fds = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
+    let fds = control.drain().find_map(
+        |message| {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None }
+        },
+    );
     fds.unwrap()
 }
 
-/// A service that runs a shell script.
-pub fn shell(name: &str, script: &str) -> ServiceSpec {
-    let group: GroupName = name.parse().unwrap();
+/// A service that runs a shell script. Its name is this process's own, since processes are found by it.
+pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
+    let group: GroupName = format!("{name}-{}", std::process::id()).parse().unwrap();
     let backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(1), reset_after: Duration::from_secs(300) };
     ServiceSpec {
         group,
@@ -367,11 +386,11 @@ pub fn shell(name: &str, script: &str) -> ServiceSpec {
 }
 
 /// A directory with two files that belong together, as a publication.
-pub fn publication(data: &Path, name: &str, point: &Path) -> View {
+pub(crate) fn publication(data: &Path, name: &str, point: &Path) -> View {
     let source = data.join("publications").join(name);
     std::fs::create_dir_all(&source).unwrap();
     for file in ["a", "b"] {
-        std::fs::write(source.join(file), name).unwrap();
+        std::fs::write(source.join(file), format!("{name}\n")).unwrap();
     }
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let publication = PublicationId { content: Digest::of(name.as_bytes()), copy: 0 };

@@ -1,1 +1,360 @@
 //! The only unsafe code: thin, documented calls into the kernel.
+//!
+//! Each function is safe to call from outside: what it needs to be sound, it checks or takes as an argument. It decides
+//! nothing and logs nothing. To add a call: the smallest possible function, with the reason why it is sound.
+
+/// Calls that the keeper needs: fork and exec, waiting, signals, users, mounts.
+pub mod process {
+    use std::ffi::{CStr, CString, c_char, c_int};
+    use std::io;
+    use std::marker::PhantomData;
+    use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+    use crate::model::Exit;
+
+    fn check(result: c_int) -> io::Result<c_int> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+
+    /// Proof that this process has one thread, so that a forked child may go on in Rust: no lock can be held by another.
+    pub struct OneThread(PhantomData<*const ()>);
+
+    impl OneThread {
+        /// Looks whether it is so. Whoever holds the proof starts no thread as long as it uses it.
+        pub fn prove() -> io::Result<Self> {
+            let threads = std::fs::read_dir("/proc/self/task")?.count();
+            if threads == 1 { Ok(Self(PhantomData)) } else { Err(io::Error::other(format!("there are {threads} threads"))) }
+        }
+
+        /// Makes a child process that runs `child` and ends with the code that it returns. Nothing of the parent's is
+        /// dropped or flushed in the child.
+        pub fn fork(&self, child: impl FnOnce() -> i32) -> io::Result<u32> {
+            #[expect(unsafe_code, reason = "fork(2) is sound here: `self` proves that no other thread holds a lock")]
+            let pid = check(unsafe { libc::fork() })?;
+            if pid == 0 {
+                // A panic must not unwind into the parent's frames and go on as a second parent.
+                let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(CHILD_PANICKED);
+                #[expect(unsafe_code, reason = "_exit(2) ends the child without running the parent's destructors")]
+                unsafe {
+                    libc::_exit(code)
+                };
+            }
+            u32::try_from(pid).map_err(|_| io::Error::other("fork returned no process id"))
+        }
+    }
+
+    /// Exit code of a child whose code panicked.
+    const CHILD_PANICKED: i32 = 126;
+
+    /// A program with its arguments and environment, laid out so that [`Image::exec`] allocates nothing.
+    pub struct Image {
+        candidates: Vec<CString>,
+        _arguments: Vec<CString>,
+        _environment: Vec<CString>,
+        argument_pointers: Vec<*const c_char>,
+        environment_pointers: Vec<*const c_char>,
+    }
+
+    impl Image {
+        /// `candidates` are tried one after the other, as a search in PATH does.
+        pub fn new(candidates: Vec<CString>, arguments: Vec<CString>, environment: Vec<CString>) -> Self {
+            let pointers =
+                |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+            let (argument_pointers, environment_pointers) = (pointers(&arguments), pointers(&environment));
+            Self { candidates, _arguments: arguments, _environment: environment, argument_pointers, environment_pointers }
+        }
+
+        /// Replaces this process by the program; returns only if that fails.
+        pub fn exec(&self) -> io::Error {
+            let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
+            for candidate in &self.candidates {
+                let (arguments, environment) = (self.argument_pointers.as_ptr(), self.environment_pointers.as_ptr());
+                #[expect(unsafe_code, reason = "all pointers lead into strings that `self` owns, and both lists end with null")]
+                unsafe {
+                    libc::execve(candidate.as_ptr(), arguments, environment)
+                };
+                let error = io::Error::last_os_error();
+                match error.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENOTDIR) => {}
+                    Some(libc::EACCES) => worst = error,
+                    _ => return error,
+                }
+            }
+            worst
+        }
+    }
+
+    /// Gives all signals their default effect and lets all of them through, as a program expects it at its start.
+    pub fn reset_signals() {
+        for signal in 1..=64 {
+            #[expect(unsafe_code, reason = "SIG_DFL runs no code of ours; numbers that cannot be set are refused by the kernel")]
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL)
+            };
+        }
+        #[expect(unsafe_code, reason = "the set lives on the stack and is initialised by sigemptyset")]
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        }
+    }
+
+    /// Takes these signals from the process and makes them readable from a descriptor instead.
+    pub fn signal_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
+        #[expect(unsafe_code, reason = "the set lives on the stack; the descriptor is new and owned by nobody else")]
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in signals {
+                check(libc::sigaddset(&raw mut set, *signal))?;
+            }
+            check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()))?;
+            let fd = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+            Ok(OwnedFd::from_raw_fd(fd))
+        }
+    }
+
+    /// Numbers of the signals that are waiting on a descriptor of [`signal_fd`].
+    pub fn read_signals(fd: BorrowedFd<'_>) -> io::Result<Vec<c_int>> {
+        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+        let mut buffer = [0u8; SIZE * 8];
+        let length = match rustix::io::read(fd, &mut buffer) {
+            Ok(length) => length,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        // ssi_signo is the first field, four bytes.
+        let number = |record: &[u8]| record.first_chunk::<4>().map(|bytes| c_int::from_ne_bytes(*bytes));
+        Ok(buffer[..length].chunks_exact(SIZE).filter_map(number).collect())
+    }
+
+    /// Which ended child is waited for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Child {
+        /// Any: it stays as it is, and its number stays its own.
+        PeekAny,
+        /// This one, which is then gone for good.
+        Reap(u32),
+    }
+
+    /// An ended child and how it ended; `None` where there is none (yet).
+    pub fn wait(child: Child) -> io::Result<Option<(u32, Exit)>> {
+        let (kind, id, flags) = match child {
+            Child::PeekAny => (libc::P_ALL, 0, libc::WNOWAIT),
+            Child::Reap(pid) => (libc::P_PID, pid, 0),
+        };
+        #[expect(unsafe_code, reason = "siginfo_t is plain data, and read only where waitid filled it in for SIGCHLD")]
+        let (pid, code, status) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            if let Err(error) = check(libc::waitid(kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | flags)) {
+                return if error.raw_os_error() == Some(libc::ECHILD) { Ok(None) } else { Err(error) };
+            }
+            (info.si_pid(), info.si_code, info.si_status())
+        };
+        let exit = if code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(crate::model::Signal(status)) };
+        Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0).map(|pid| (pid, exit)))
+    }
+
+    /// Sends a signal to the process behind a pidfd, whatever its number is by now.
+    pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        #[expect(unsafe_code, reason = "the descriptor is valid for the call, and no siginfo is handed over")]
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Marks all descriptors from `first` on as closed by the next exec.
+    pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+        #[expect(unsafe_code, reason = "close-on-exec closes nothing now; no descriptor in use is taken away")]
+        let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Puts a copy of a descriptor at a number, in the place of whatever is there, and open over exec. Only for a child
+    /// that is about to exec: it may take a descriptor away from its owner.
+    pub fn place_fd(_child: &OneThread, fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+        if fd.as_raw_fd() == number {
+            return Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?);
+        }
+        #[expect(unsafe_code, reason = "the caller is a child that uses no other descriptor before exec")]
+        check(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+    }
+
+    /// Takes over a descriptor that whoever started this process has left open. To be called once per number.
+    pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
+        #[expect(unsafe_code, reason = "the descriptor is only looked at; that it is open is what is asked")]
+        rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) })?;
+        #[expect(unsafe_code, reason = "it was inherited under a number that the starter named, so nobody here owns it")]
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        rustix::io::fcntl_setfd(fd.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
+        Ok(fd)
+    }
+
+    /// Gives this process a mount namespace of its own, a copy of the one it is in.
+    pub fn unshare_mounts() -> io::Result<()> {
+        #[expect(unsafe_code, reason = "takes no pointer; nothing but the view of mounts changes")]
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(drop)
+    }
+
+    /// Makes all of a detached mount read-only.
+    pub fn mount_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
+        let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+        let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+        let (pointer, size) = (&raw const attributes, size_of::<libc::mount_attr>());
+        #[expect(unsafe_code, reason = "the path is an empty string and the attributes live until the call returns")]
+        let result = unsafe { libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, pointer, size) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// An entry of the user database.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct User {
+        /// Name.
+        pub name: String,
+        /// User id.
+        pub uid: u32,
+        /// Primary group.
+        pub gid: u32,
+        /// Home directory.
+        pub home: String,
+        /// Login shell.
+        pub shell: String,
+    }
+
+    /// Longest entry of the user database that is taken, in bytes.
+    const USER_MAX_BYTES: usize = 64 * 1024;
+
+    /// Looks a user up by name.
+    pub fn user_by_name(name: &CStr) -> io::Result<Option<User>> {
+        #[expect(unsafe_code, reason = "all pointers are valid for the call; see `lookup`")]
+        lookup(|entry, buffer, size, found| unsafe { libc::getpwnam_r(name.as_ptr(), entry, buffer, size, found) })
+    }
+
+    /// Looks a user up by id.
+    pub fn user_by_id(uid: u32) -> io::Result<Option<User>> {
+        #[expect(unsafe_code, reason = "all pointers are valid for the call; see `lookup`")]
+        lookup(|entry, buffer, size, found| unsafe { libc::getpwuid_r(uid, entry, buffer, size, found) })
+    }
+
+    fn lookup(call: impl Fn(*mut libc::passwd, *mut c_char, usize, *mut *mut libc::passwd) -> c_int) -> io::Result<Option<User>> {
+        let mut size = 1024;
+        loop {
+            let mut buffer: Vec<c_char> = vec![0; size];
+            let mut found = std::ptr::null_mut();
+            #[expect(unsafe_code, reason = "passwd is plain data for which zero is valid")]
+            let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+            match call(&raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
+                0 if found.is_null() => return Ok(None),
+                0 => {
+                    let (uid, gid) = (entry.pw_uid, entry.pw_gid);
+                    let (name, home, shell) = (text(entry.pw_name), text(entry.pw_dir), text(entry.pw_shell));
+                    return Ok(Some(User { name, uid, gid, home, shell }));
+                }
+                libc::ERANGE if size < USER_MAX_BYTES => size *= 4,
+                libc::ENOENT | libc::ESRCH => return Ok(None),
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    }
+
+    /// A string of the entry, which leads into the buffer that is still alive in `lookup`.
+    fn text(pointer: *const c_char) -> String {
+        if pointer.is_null() {
+            return String::new();
+        }
+        #[expect(unsafe_code, reason = "the C library has put a terminated string there")]
+        unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+    }
+
+    /// Most supplementary groups that are taken.
+    const GROUPS_MAX: usize = 65_536;
+
+    /// All groups of a user.
+    pub fn groups_of(name: &CStr, gid: u32) -> io::Result<Vec<u32>> {
+        let mut groups = vec![0; 32];
+        loop {
+            let mut count = c_int::try_from(groups.len()).unwrap_or(c_int::MAX);
+            #[expect(unsafe_code, reason = "the list has room for as many groups as `count` says")]
+            let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
+            let count = usize::try_from(count).unwrap_or(0);
+            if result >= 0 {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            if groups.len() >= GROUPS_MAX {
+                return Err(io::Error::other("the user is in more groups than the kernel takes"));
+            }
+            groups.resize((groups.len() * 2).max(count), 0);
+        }
+    }
+}
+
+pub mod git {
+    //! libgit2's process-wide switches, which no repository or user configuration may set for us.
+
+    use std::sync::Once;
+    use std::time::Duration;
+
+    use git2::ConfigLevel;
+
+    /// Largest object that a chain of deltas may make: a delta of 16 KB can ask for 1 GiB.
+    const DELTA_MAX_BYTES: usize = 64 << 20;
+    /// Objects of one pack, whatever its header says.
+    const PACK_MAX_OBJECTS: usize = 2_000_000;
+    /// One mapped window of a pack, and all of them together: the default of 1 GiB each would not fit a bounded process.
+    const WINDOW_BYTES: usize = 16 << 20;
+    const WINDOWS_BYTES: usize = 256 << 20;
+
+    /// Cuts libgit2 off from the host: no system or user configuration, no caches, bounded packs. Once per process, before
+    /// any other use of it and best before the second thread, because its first use also names the host's CA files in
+    /// the environment (`SSL_CERT_FILE`).
+    ///
+    /// The owner of a repository is not compared with ours: Git does so because a foreign repository's configuration can
+    /// name programs to run, and nothing of a repository's configuration is carried out here.
+    pub fn isolate() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            git2::opts::enable_caching(false);
+            git2::opts::strict_hash_verification(true);
+            #[expect(
+                unsafe_code,
+                reason = "process-wide libgit2 options, set once before any other call of it; no pointer outlives its call"
+            )]
+            // SAFETY: `Once` admits one thread, and every user of git2 in this program calls this first.
+            unsafe {
+                for level in [ConfigLevel::System, ConfigLevel::Global, ConfigLevel::XDG, ConfigLevel::ProgramData] {
+                    let _ = git2::opts::set_search_path(level, "");
+                }
+                let _ = git2::opts::set_verify_owner_validation(false);
+                let _ = git2::opts::set_mwindow_size(WINDOW_BYTES);
+                let _ = git2::opts::set_mwindow_mapped_limit(WINDOWS_BYTES);
+                libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECT_SIZE as libc::c_int, DELTA_MAX_BYTES);
+                libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECTS as libc::c_int, PACK_MAX_OBJECTS);
+            }
+        });
+    }
+
+    /// How long a server may take to accept a connection, and between two of its bytes.
+    pub fn set_timeouts(connect: Duration, silence: Duration) {
+        let ms = |wait: Duration| libc::c_int::try_from(wait.as_millis()).unwrap_or(libc::c_int::MAX);
+        #[expect(unsafe_code, reason = "process-wide libgit2 options without a safe form")]
+        // SAFETY: called by a process with one thread, before it connects anywhere.
+        unsafe {
+            let _ = git2::opts::set_server_connect_timeout_in_milliseconds(ms(connect));
+            let _ = git2::opts::set_server_timeout_in_milliseconds(ms(silence));
+        }
+    }
+
+    /// Names the file of certificate authorities that servers are checked against, instead of the host's.
+    ///
+    /// # Errors
+    /// Where OpenSSL cannot read it.
+    pub fn set_ca_file(path: &std::path::Path) -> Result<(), git2::Error> {
+        #[expect(unsafe_code, reason = "a process-wide libgit2 option without a safe form")]
+        // SAFETY: called by a process with one thread, before it connects anywhere.
+        unsafe {
+            git2::opts::set_ssl_cert_file(path)
+        }
+    }
+}

@@ -72,7 +72,6 @@ pub(crate) enum CliError {
     Output(#[source] io::Error),
     /// A step of the command failed (exit 1).
     #[error("cannot {step}")]
-    #[expect(dead_code, reason = "for commands that do their work in this process; none of them is carried out yet")]
     Failed {
         /// What was tried: a verb and its object.
         step: String,
@@ -90,6 +89,23 @@ pub(crate) enum CliError {
     /// This version does not carry the command out.
     #[error("`tagfall {0}` is not carried out by this version")]
     NotHere(&'static str),
+}
+
+/// Everything that was found in one reading, each with its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub(crate) struct Problems(Vec<crate::manifest::Diagnostic>);
+
+impl Problems {
+    /// From what a reader found.
+    pub(crate) fn new(found: Vec<crate::manifest::Diagnostic>) -> Self {
+        Self(found)
+    }
+
+    /// A command that could not begin because of them.
+    pub(crate) fn could_not_run(self, step: &str) -> CliError {
+        CliError::could_not_run(step, self)
+    }
 }
 
 impl CliError {

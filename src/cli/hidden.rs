@@ -1,8 +1,10 @@
 //! The doors of the other processes: the same binary, started by itself, never by a person.
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
-use super::{CliError, Exit};
+use super::{CliError, supervise};
+use crate::keeper::{self, KeeperConfig};
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  (started by `tagfall supervise`, never by hand)")]
@@ -12,17 +14,17 @@ pub(super) struct Args {
     pub(super) args: Vec<OsString>,
 }
 
-pub(super) fn keeper(args: Args) -> Result<Exit, CliError> {
-    let Args { args: _ } = args;
-    Err(CliError::NotHere("keeper"))
+pub(super) fn keeper(args: Args) -> Result<ExitCode, CliError> {
+    let Some(config) = KeeperConfig::from_args(args.args) else {
+        return Err(CliError::usage("the keeper needs its arguments", "`tagfall supervise` starts it"));
+    };
+    keeper::run(config).map_err(|error| CliError::could_not_run("keep services", error))
 }
 
-pub(super) fn supervisor(args: Args) -> Result<Exit, CliError> {
-    let Args { args: _ } = args;
-    Err(CliError::NotHere("supervisor"))
+pub(super) fn supervisor(args: Args) -> Result<ExitCode, CliError> {
+    supervise::supervise(args.args).map(ExitCode::from)
 }
 
-pub(super) fn fetch_child(args: Args) -> Result<Exit, CliError> {
-    let Args { args: _ } = args;
-    Err(CliError::NotHere("fetch-child"))
+pub(super) fn fetch_child(_: Args) -> ExitCode {
+    crate::source::run_child()
 }

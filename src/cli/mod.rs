@@ -239,7 +239,7 @@ pub fn main() -> ExitCode {
     let context = Context { global: cli.global, out: Out { color } };
     let asks_for_changes = matches!(cli.command, Command::Plan(_) | Command::Diff(_));
     match dispatch(cli.command, &context) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(error) => {
             context.out.talk(&error::describe(&error));
             let exit = error.exit();
@@ -249,8 +249,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
-    match command {
+fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
+    let exit = match command {
         Command::Init(args) => init::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Supervise(args) => supervise::run(args, context),
@@ -267,10 +267,11 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, CliError> {
         Command::Demo(args) => demo::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),
-        Command::Keeper(args) => hidden::keeper(args),
-        Command::Supervisor(args) => hidden::supervisor(args),
-        Command::FetchChild(args) => hidden::fetch_child(args),
-    }
+        Command::Keeper(args) => return hidden::keeper(args),
+        Command::Supervisor(args) => return hidden::supervisor(args),
+        Command::FetchChild(args) => return Ok(hidden::fetch_child(args)),
+    };
+    exit.map(ExitCode::from)
 }
 
 /// The tree of commands and arguments, for completions, manual pages and the reference.

@@ -1,8 +1,17 @@
 //! `tagfall supervise`: this process becomes the keeper.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 
+use clap::Parser;
+
+use super::error::Problems;
 use super::{CliError, Context, Exit};
+use crate::daemon::{self, Setup};
+use crate::keeper::KeeperConfig;
+use crate::manifest::{Settings, VerifyMode, parse_settings};
 
 /// Where the supervisor's own file is, unless said otherwise.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
@@ -13,22 +22,114 @@ pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
     tagfall supervise --set source.url=/srv/config.git --set source.verify.mode=off --set data_dir=./data\n  \
     TAGFALL_SOURCE__URL=/srv/config.git tagfall supervise")]
 pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) place: SettingsArgs,
+}
+
+/// Where a supervisor's settings come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct SettingsArgs {
     /// The supervisor's own file; it may be missing where `--set` and the environment say enough
     #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG, value_hint = clap::ValueHint::FilePath)]
     pub(super) config: PathBuf,
     /// Override one key of the file: strings as they are, tables and lists as TOML
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(super) set: Vec<(String, String)>,
+    pub(super) set: Vec<String>,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+fn key_value(text: &str) -> Result<String, String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
         Some(_) | None => Err("it takes the form KEY=VALUE, for example source.url=/srv/config.git".to_owned()),
     }
 }
 
-pub(super) fn run(args: Args, _context: &Context) -> Result<Exit, CliError> {
-    let Args { config: _, set: _ } = args;
-    Err(CliError::NotHere("supervise"))
+impl SettingsArgs {
+    /// Reads the settings; every error is listed.
+    pub(super) fn read(&self) -> Result<Settings, CliError> {
+        let path = self.config.display().to_string();
+        let text = match std::fs::read_to_string(&self.config) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if self.set.is_empty() && environment().keys().all(|key| !key.starts_with("TAGFALL_SOURCE")) {
+                    return Err(CliError::could_not_run(format!("read the supervisor's file `{path}`"), error));
+                }
+                None
+            }
+            Err(error) => return Err(CliError::could_not_run(format!("read the supervisor's file `{path}`"), error)),
+        };
+        let env: Vec<(String, String)> = environment().into_iter().collect();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let file = text.as_deref().map(|text| (path.as_str(), text));
+        parse_settings(file, &env, &self.set, &host)
+            .map_err(|found| Problems::new(found).could_not_run("read the supervisor's settings"))
+    }
+
+    fn to_args(&self) -> Vec<OsString> {
+        let mut args = vec!["--config".into(), self.config.clone().into_os_string()];
+        for set in &self.set {
+            args.push("--set".into());
+            args.push(set.into());
+        }
+        args
+    }
+}
+
+/// The environment, where it is text.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// Reads the settings once, so that what is wrong is said here, then becomes the keeper: a fresh program with a small heap.
+pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
+    let settings = args.place.read()?;
+    if settings.source.verify.mode == VerifyMode::Required {
+        return Err(CliError::could_not_run("start", daemon::DaemonError::VerifyRequired));
+    }
+    let data_dir = absolute(&daemon::data_dir(&settings))?;
+    std::fs::create_dir_all(&data_dir)
+        .map_err(|error| CliError::could_not_run(format!("make the data folder `{}`", data_dir.display()), error))?;
+    let mut supervisor_args = args.place.to_args();
+    supervisor_args.extend(std::iter::repeat_n("--verbose".into(), usize::from(context.global.verbose)));
+    let config = KeeperConfig { data_dir, supervisor_program: None, supervisor_args };
+    let error = std::process::Command::new("/proc/self/exe").arg0("tagfall").arg("keeper").args(config.to_args()).exec();
+    Err(CliError::could_not_run("become the keeper", error))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| CliError::could_not_run(format!("find `{}`", path.display()), error))
+}
+
+/// What the keeper hands to the supervisor: the same arguments, read again, so that a restart takes over an edited file.
+#[derive(Debug, Parser)]
+#[command(name = "supervisor", no_binary_name = true)]
+struct Handed {
+    #[command(flatten)]
+    place: SettingsArgs,
+    #[arg(long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Runs the supervisor: the body of the hidden command that the keeper starts.
+pub(super) fn supervise(args: Vec<OsString>) -> Result<Exit, CliError> {
+    let handed = Handed::try_parse_from(args)
+        .map_err(|error| CliError::usage(error.to_string(), "only the keeper starts this command: `tagfall supervise`"))?;
+    super::log::start(handed.verbose);
+    let settings = handed.place.read()?;
+    let keeper = keeper_socket()?;
+    let setup = Setup { settings, keeper, env: environment() };
+    daemon::run(setup).map_err(|error| CliError::could_not_run("supervise", error))?;
+    Ok(Exit::Done)
+}
+
+fn keeper_socket() -> Result<std::os::fd::OwnedFd, CliError> {
+    let variable = crate::keeper::wire::SOCKET_ENV;
+    let number = std::env::var(variable).ok().and_then(|text| text.parse().ok());
+    let Some(number) = number else {
+        return Err(CliError::usage(
+            format!("`{variable}` names no descriptor"),
+            "only the keeper starts this command: `tagfall supervise`",
+        ));
+    };
+    crate::sys::process::inherited_fd(number).map_err(|error| CliError::could_not_run("take the keeper's socket over", error))
 }

@@ -1,5 +1,6 @@
 //! Turns each action into an effect and its end into an event. An effect has no choice left, and always answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -8,13 +9,20 @@ use super::context::Context;
 use super::{examine, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
 use crate::keeper::wire::Request;
-use crate::model::{Check, CheckResult, GroupName, PublicationId, Reason, Timestamp};
+use crate::model::{Check, CheckResult, FirstTag, GroupName, PublicationId, Reason, Timestamp};
 use crate::plan::{Action, Event, Failure, Key, Outcome};
 use crate::publish::PublishError;
-use crate::store::{Accepted, FirstTag, PublishedAt};
+use crate::store::{Accepted, PublishedAt};
 
 /// Starts an effect; its answer comes as an event that carries `attempt`.
-pub(super) fn start(context: &Arc<Context>, key: Key, attempt: u64, action: Action, wall: Timestamp, events: &UnboundedSender<Event>) {
+pub(super) fn start(
+    context: &Arc<Context>,
+    key: Key,
+    attempt: u64,
+    action: Action,
+    wall: Timestamp,
+    events: &UnboundedSender<Event>,
+) {
     let context = context.clone();
     let events = events.clone();
     tokio::spawn(async move {
@@ -52,7 +60,9 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
         | Action::Withdraw { .. } => {
             let context = context.clone();
             let done = tokio::task::spawn_blocking(move || on_disk(&context, action, wall)).await;
-            done.unwrap_or_else(|error| Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}"))))
+            done.unwrap_or_else(|error| {
+                Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}")))
+            })
         }
     }
 }
@@ -97,20 +107,24 @@ async fn ask_keeper(context: &Context, action: Action) -> Outcome {
 
 fn on_disk(context: &Context, action: Action, wall: Timestamp) -> Outcome {
     let result = match action {
-        Action::Accept { release, first_tags } => accept(context, &release, &first_tags, wall)
-            .map(|()| Outcome::Accepted { release, first_tags }),
-        Action::MarkApplied { tag } => mark_applied(context, &tag, wall).map(|()| Outcome::Applied { tag }),
+        Action::Accept { release, first_tags } => {
+            accept(context, &release, &first_tags, wall).map(|()| Outcome::Accepted { release, first_tags })
+        }
+        Action::MarkApplied { tag, floor } => {
+            mark_applied(context, &tag, floor.as_ref(), wall).map(|()| Outcome::Applied { tag })
+        }
         Action::Stage { wanted, fresh_copy } => {
             let inputs = wanted.inputs;
             Ok(Outcome::Staged { inputs, result: stage::stage(context, &wanted, fresh_copy) })
         }
         Action::Switch { group, publication, mount_path, old_path } => {
-            switch(context, &group, publication, &mount_path, old_path.as_deref()).map(|()| Outcome::Switched { publication, mount_path })
+            switch(context, &group, publication, &mount_path, old_path.as_deref())
+                .map(|()| Outcome::Switched { publication, mount_path })
         }
         Action::Verify { group, publication } => verify(context, &group, publication),
         Action::Prune { group, keep, in_use } => context
             .publisher
-            .prune(&group, keep as usize + 1, &in_use)
+            .prune(&group, keep as usize, &in_use)
             .and_then(|_| context.publisher.list(&group))
             .map(Outcome::Pruned)
             .map_err(|error| publish_failure(&error)),
@@ -132,7 +146,7 @@ fn on_disk(context: &Context, action: Action, wall: Timestamp) -> Outcome {
 fn accept(
     context: &Context,
     release: &crate::model::Release,
-    first_tags: &std::collections::BTreeMap<GroupName, crate::plan::FirstTag>,
+    first_tags: &BTreeMap<GroupName, FirstTag>,
     wall: Timestamp,
 ) -> Result<(), Failure> {
     let accepted = Accepted {
@@ -143,23 +157,25 @@ fn accept(
         accepted_at: wall,
         applied_at: None,
     };
-    let first = |(name, first): (&GroupName, &crate::plan::FirstTag)| {
-        (name.clone(), FirstTag { revision: first.revision, tag: first.tag.clone(), commit: first.commit })
-    };
     let recorded = context.remember(|state| {
         state.pins.insert(release.tag.clone(), release.tag_object);
         state.accept(accepted);
-        state.first_tags = first_tags.iter().map(first).collect();
+        state.first_tags.clone_from(first_tags);
     });
     recorded.map_err(|error| Failure::new(Reason::PublishFailed, chain(&error)))
 }
 
-fn mark_applied(context: &Context, tag: &crate::model::RemoteTag, wall: Timestamp) -> Result<(), Failure> {
+fn mark_applied(
+    context: &Context,
+    tag: &crate::model::RemoteTag,
+    floor: Option<&semver::Version>,
+    wall: Timestamp,
+) -> Result<(), Failure> {
     let recorded = context.remember(|state| {
         if let Some(accepted) = state.accepted.as_mut().filter(|accepted| accepted.tag == tag.name) {
             accepted.applied_at = Some(wall);
         }
-        state.floor = Some(tag.name.to_string());
+        state.floor = floor.map(ToString::to_string);
     });
     recorded.map_err(|error| Failure::new(Reason::PublishFailed, chain(&error)))
 }
@@ -168,7 +184,8 @@ fn switch(context: &Context, group: &GroupName, id: PublicationId, path: &str, o
     if let Some(roots) = &context.mount_roots
         && !roots.iter().any(|root| path.starts_with(&format!("{}/", root.trim_end_matches('/'))))
     {
-        let message = format!("`{path}` is below none of this supervisor's `mount_roots` ({}); nothing is shown there", roots.join(", "));
+        let message =
+            format!("`{path}` is below none of this supervisor's `mount_roots` ({}); nothing is shown there", roots.join(", "));
         return Err(Failure::new(Reason::MountFailed, message));
     }
     // Written down before the link is made: a link that nobody remembers would never be taken away.
@@ -181,7 +198,7 @@ fn switch(context: &Context, group: &GroupName, id: PublicationId, path: &str, o
     if let Some(old) = old {
         context.publisher.unlink(group, old).map_err(|error| publish_failure(&error))?;
     }
-    if let Err(error) = context.drift.watch(group, id, path) {
+    if let Err(error) = context.drift.watch(&context.publisher, group, id, path) {
         tracing::warn!(group = %group, error = chain(&error), "published files cannot be watched: hand edits are noticed later");
     }
     Ok(())
@@ -204,7 +221,10 @@ fn verify(context: &Context, group: &GroupName, id: PublicationId) -> Result<Out
 
 fn withdraw(context: &Context, group: &GroupName, mount_path: Option<&str>) -> Result<(), Failure> {
     context.drift.unwatch(group);
-    context.publisher.withdraw(group, mount_path).map_err(|error| publish_failure(&error))?;
+    if let Some(path) = mount_path {
+        context.publisher.withdraw(group, path).map_err(|error| publish_failure(&error))?;
+    }
+    context.publisher.prune(group, 0, &[]).map_err(|error| publish_failure(&error))?;
     let forgotten = context.remember(|state| {
         state.published.remove(group);
     });

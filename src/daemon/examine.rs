@@ -48,7 +48,7 @@ fn check_templates(context: &Context, release: &Release) -> Result<(), Refusal> 
     let here = |group: &Group| group.placement.iter().all(|(key, value)| context.labels.get(key) == Some(value));
     let mut errors = Vec::new();
     for group in release.groups.values().filter(|group| here(group)) {
-        if let Err(found) = stage::render_here(context, group, (release.tag.as_str(), &release.commit.to_string())) {
+        if let Err(found) = stage::render_here(context, group, (&release.tag, &release.commit)) {
             errors.extend(found);
         }
     }

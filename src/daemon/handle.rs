@@ -68,7 +68,7 @@ impl api::Daemon for Handle {
             tracing::warn!(error = super::effects::chain(&error), "the event log cannot be read");
             Vec::new()
         });
-        kept.into_iter().map(super::turning::wire_event).collect()
+        kept.into_iter().filter_map(super::turning::wire_event).collect()
     }
 
     fn last_event(&self) -> u64 {

@@ -34,7 +34,13 @@ pub(super) async fn open(data_dir: &Path, query: LogQuery) -> Result<mpsc::Recei
     Ok(reader)
 }
 
-async fn follow(data_dir: &Path, query: &LogQuery, mut position: LogPosition, mut changes: mpsc::Receiver<()>, lines: &mpsc::Sender<LogLine>) {
+async fn follow(
+    data_dir: &Path,
+    query: &LogQuery,
+    mut position: LogPosition,
+    mut changes: mpsc::Receiver<()>,
+    lines: &mpsc::Sender<LogLine>,
+) {
     loop {
         tokio::select! {
             change = changes.recv() => if change.is_none() { return },

@@ -62,7 +62,9 @@ fn is_lasting(condition: &Condition) -> bool {
 
 fn condition_event(out: &mut Vec<Happened>, name: &GroupName, condition: &Condition, known: bool) {
     let kind = match (condition.kind, condition.status) {
-        (ConditionKind::Stalled | ConditionKind::DriftDetected, Truth::True) | (ConditionKind::Healthy, Truth::False) => EventKind::Warning,
+        (ConditionKind::Stalled | ConditionKind::DriftDetected, Truth::True) | (ConditionKind::Healthy, Truth::False) => {
+            EventKind::Warning
+        }
         (ConditionKind::Ready, Truth::True) | (ConditionKind::Suspended, _) => EventKind::Normal,
         (ConditionKind::Healthy, Truth::True) if known => EventKind::Normal,
         (ConditionKind::DriftDetected, Truth::False) => EventKind::Normal,
@@ -87,7 +89,9 @@ fn publication(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupS
 fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatus>, after: &GroupStatus) {
     let Some(report) = &after.service else { return };
     let old = before.and_then(|before| before.service.as_ref());
-    if old.is_some_and(|old| old.incarnation == report.incarnation && old.publication != report.publication && old.pid == report.pid) {
+    if old.is_some_and(|old| {
+        old.incarnation == report.incarnation && old.publication != report.publication && old.pid == report.pid
+    }) {
         let message = format!("process {} was told of its new files", report.pid.unwrap_or_default());
         out.push(Happened::new(EventKind::Normal, Reason::Reloading, name.to_string(), message));
     }
@@ -99,11 +103,15 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
         ServiceState::Starting | ServiceState::Running if old.is_none_or(|old| old.incarnation != report.incarnation) => {
             (EventKind::Normal, Reason::Starting, format!("process {} started", report.pid.unwrap_or_default()))
         }
-        ServiceState::Running => (EventKind::Normal, Reason::Converged, format!("process {} is ready", report.pid.unwrap_or_default())),
+        ServiceState::Running => {
+            (EventKind::Normal, Reason::Converged, format!("process {} is ready", report.pid.unwrap_or_default()))
+        }
         ServiceState::Stopping => (EventKind::Normal, Reason::Stopping, "stopping".to_owned()),
         ServiceState::Stopped => (EventKind::Normal, Reason::Stopping, format!("stopped{ended}")),
         ServiceState::Done => (EventKind::Normal, Reason::Converged, "done".to_owned()),
-        ServiceState::Backoff => (EventKind::Warning, Reason::Backoff, format!("ended{ended}; started again after a while {}", report.message)),
+        ServiceState::Backoff => {
+            (EventKind::Warning, Reason::Backoff, format!("ended{ended}; started again after a while {}", report.message))
+        }
         ServiceState::Failed => (EventKind::Warning, Reason::ServiceFailed, format!("failed{ended}; {}", report.message)),
         ServiceState::Stuck | ServiceState::Unknown => (EventKind::Warning, Reason::ServiceFailed, report.message.clone()),
         ServiceState::Waiting | ServiceState::Starting | ServiceState::Reloading => return,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::context::{Commands, Context};
 use super::effects::{chain, publish_failure};
-use crate::model::{Check, ConfigFile, Group, HookKind, Launch, Reason, Service};
+use crate::model::{Check, ConfigFile, Group, HookKind, Launch, ObjectId, Reason, Service, TagName};
 use crate::plan::{Failure, Prepared, Wanted};
 use crate::render::{self, Host, Layer, RenderError, RenderedFile};
 
@@ -28,7 +28,7 @@ pub(crate) struct Place<'a> {
     pub(crate) data_dir: &'a Path,
     pub(crate) layers: &'a [Layer],
     /// Tag and commit that templates show.
-    pub(crate) release: (&'a str, &'a str),
+    pub(crate) release: (&'a TagName, &'a ObjectId),
 }
 
 /// Renders everything of a group that is a template; every error is listed.
@@ -50,15 +50,37 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
         }
     });
     let hook = group.hooks.get(&HookKind::HealthCheck);
-    let (check, commands) = hook.map_or((None, Commands::new()), |hook| match render::render_check(group, hook, &data) {
-        Ok((check, commands)) => (Some(check), commands),
-        Err(found) => {
-            note(found);
-            (None, Commands::new())
-        }
-    });
+    let mut text = |key: &str, template: &str| {
+        render::render_text(key, template, &data, group.templates).unwrap_or_else(|error| {
+            note(vec![error]);
+            String::new()
+        })
+    };
+    let check = hook.map(|hook| check(&hook.check, &mut text));
+    let commands = hook.map(|hook| commands(&hook.allow.exec, &mut text)).unwrap_or_default();
     let notices = left_out.iter().map(ToString::to_string).collect();
     if errors.is_empty() { Ok(Rendered { files, launch, check, commands, notices }) } else { Err(errors) }
+}
+
+/// A hook's check with its templates rendered.
+fn check(declared: &Check, text: &mut dyn FnMut(&str, &str) -> String) -> Check {
+    match declared {
+        Check::Module(path) => Check::Module(path.clone()),
+        Check::Http { url, status, body } => {
+            Check::Http { url: text("args.url", url), status: *status, body: body.as_ref().map(|body| text("args.body", body)) }
+        }
+        Check::Tcp { address } => Check::Tcp { address: text("args.address", address) },
+        Check::File { path, max_age } => Check::File { path: text("args.path", path), max_age: *max_age },
+        Check::Exec { command } => Check::Exec { command: command.clone() },
+    }
+}
+
+fn commands(declared: &Commands, text: &mut dyn FnMut(&str, &str) -> String) -> Commands {
+    let render = |(name, argv): (&String, &Vec<String>)| {
+        let key = format!("allow.exec.{name}");
+        (name.clone(), argv.iter().map(|argument| text(&key, argument)).collect())
+    };
+    declared.iter().map(render).collect()
 }
 
 fn launch(data_dir: &Path, group: &Group, service: &Service, argv: Vec<String>, env: Vec<(String, String)>) -> Launch {
@@ -75,23 +97,29 @@ fn launch(data_dir: &Path, group: &Group, service: &Service, argv: Vec<String>, 
 }
 
 /// Renders with the context's layers and the store's files.
-pub(super) fn render_here(context: &Context, group: &Group, release: (&str, &str)) -> Result<Rendered, Vec<String>> {
+pub(super) fn render_here(context: &Context, group: &Group, release: (&TagName, &ObjectId)) -> Result<Rendered, Vec<String>> {
     let layers = context.layers(&group.name);
     let place = Place { host: &context.host, data_dir: &context.data_dir, layers: &layers, release };
     let mut read = |file: &ConfigFile| context.source.read_blob(file.blob).map_err(|error| chain(&error));
     render(&place, group, &mut read)
 }
 
+/// The primary group of a user; `None` for one that is not there: then everybody may read, and the start says what is wrong.
+fn group_of(user: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(user).ok()?;
+    crate::sys::process::user_by_name(&name).ok().flatten().map(|user| user.gid)
+}
+
 /// Renders and writes. What is shown is not touched.
 pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Result<Prepared, Failure> {
     let group = &wanted.group;
-    let commit = wanted.first.commit.to_string();
-    let rendered = render_here(context, group, (wanted.first.tag.as_str(), &commit))
+    let rendered = render_here(context, group, (&wanted.first.tag, &wanted.first.commit))
         .map_err(|errors| Failure::new(Reason::RenderFailed, errors.join("; ")))?;
     let publication = match &group.mount {
         Some(_) => {
             let user = group.service.as_ref().and_then(|service| service.user.as_deref());
-            let owner = user.and_then(|user| crate::sys::user(user).ok().flatten()).map(|user| user.gid);
+            // Only root can give files to another group; for others, everybody may read.
+            let owner = user.filter(|_| rustix::process::geteuid().is_root()).and_then(group_of);
             let written = context.publisher.write(&group.name, &rendered.files, owner, fresh_copy);
             Some(written.map_err(|error| publish_failure(&error))?)
         }

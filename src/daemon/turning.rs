@@ -14,8 +14,8 @@ use super::wire::{Identity, status};
 use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Reason, ServiceState};
-use crate::plan::{Core, Event, Outcome, Overview, Plan, Suspension, explain};
+use crate::model::{GroupName, Moment, Reason, ServiceState, Suspension};
+use crate::plan::{Core, Event, Outcome, Overview, Plan, explain};
 use crate::process::News;
 
 /// Events that are taken in before the next plan, so that a flood of them leads to few plans.
@@ -97,8 +97,28 @@ impl Turning {
         None
     }
 
+    /// What starting up had to mend is told as an event.
+    pub(super) fn tell_notes(&self, notes: Vec<String>) {
+        for note in notes {
+            self.tell(Happened::new(
+                wire::EventKind::Warning,
+                Reason::StateRestored,
+                self.identity.supervisor.name.clone(),
+                note,
+            ));
+        }
+    }
+
     fn observe(&mut self, event: Event) {
-        if let Event::Done { outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, .. } = &event {
+        if let Event::LayersHint(group) = event {
+            let layers = layers::read(&self.context, &group);
+            self.core.observe(Event::LayersChanged { group, layers }, now());
+            return;
+        }
+        if let Event::Done {
+            outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, ..
+        } = &event
+        {
             self.read_layers(&release.clone());
         }
         if let Event::Done { outcome: Outcome::Accepted { release, .. }, .. } = &event {
@@ -106,14 +126,22 @@ impl Turning {
             self.tell(Happened::new(wire::EventKind::Normal, Reason::Fetching, release.tag.to_string(), message));
         }
         if let Event::Done { outcome: Outcome::Applied { tag }, .. } = &event {
-            self.tell(Happened::new(wire::EventKind::Normal, Reason::Converged, tag.name.to_string(), "applied on this supervisor"));
+            self.tell(Happened::new(
+                wire::EventKind::Normal,
+                Reason::Converged,
+                tag.name.to_string(),
+                "applied on this supervisor",
+            ));
         }
         self.core.observe(event, now());
     }
 
     /// Layers of groups that a release brings are read before they are rendered for good.
     fn read_layers(&mut self, release: &crate::model::Release) {
-        for group in release.groups.values().filter(|group| self.core.desired().is_placed(group)) {
+        for group in release.groups.values() {
+            if !self.core.desired().is_placed(group) {
+                continue;
+            }
             let layers = layers::read(&self.context, &group.name);
             if layers != crate::plan::Layers::default() {
                 self.core.observe(Event::LayersChanged { group: group.name.clone(), layers }, now());
@@ -166,7 +194,7 @@ impl Turning {
         tracing::info!(object = happened.object, reason = ?happened.reason, "{}", happened.message);
         match self.shown.log.append(new) {
             // Without a reader there is nobody to tell.
-            Ok(event) => drop(self.shown.events.send(wire_event(event))),
+            Ok(event) => drop(wire_event(event).map(|event| self.shown.events.send(event))),
             Err(error) => tracing::warn!(error = effects::chain(&error), "an event could not be written down"),
         }
     }
@@ -216,8 +244,7 @@ impl Turning {
     /// Written down before it is followed: an operator's word outlives this process.
     async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String)>) -> Result<(), ApiError> {
         let revision = self.core.desired().groups.get(group).map(|wanted| wanted.group.revision);
-        let suspension =
-            hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
+        let suspension = hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
         let (context, name, kept) = (self.context.clone(), group.clone(), suspension.clone());
         let recorded = tokio::task::spawn_blocking(move || {
             context.remember(|state| match kept {
@@ -225,7 +252,8 @@ impl Turning {
                 None => drop(state.suspended.remove(&name)),
             })
         });
-        let recorded = recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
+        let recorded =
+            recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
         recorded.map_err(|error| ApiError::new(Failure::Internal, "NotRecorded", format!("{error}; nothing was changed")))?;
         self.core.observe(Event::Suspended { group: group.clone(), suspension }, now());
         Ok(())
@@ -298,8 +326,9 @@ impl Turning {
     }
 }
 
-/// A kept event as the API gives it.
-pub(super) fn wire_event(event: crate::store::Event) -> wire::Event {
+/// A kept event as the API gives it; `None` where another version wrote it with a reason that this one does not know.
+pub(super) fn wire_event(event: crate::store::Event) -> Option<wire::Event> {
     let kind = if event.kind == "Warning" { wire::EventKind::Warning } else { wire::EventKind::Normal };
-    wire::Event { id: event.id, time: event.time, kind, reason: event.reason, object: event.object, message: event.message }
+    let reason = serde_json::from_value(serde_json::Value::from(event.reason)).ok()?;
+    Some(wire::Event { id: event.id, time: event.time, kind, reason, object: event.object, message: event.message })
 }

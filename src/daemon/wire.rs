@@ -89,7 +89,11 @@ fn group(name: &crate::model::GroupName, status: &GroupStatus, release: Option<&
 }
 
 /// Every tag that is known, highest first.
-pub(super) fn releases(core: &Core, overview: &Overview, history: &[(TagName, ObjectId, ObjectId, Timestamp)]) -> Vec<wire::Release> {
+pub(super) fn releases(
+    core: &Core,
+    overview: &Overview,
+    history: &[(TagName, ObjectId, ObjectId, Timestamp)],
+) -> Vec<wire::Release> {
     let source = &core.observed().source;
     let accepted = source.accepted.as_ref();
     let mut out: Vec<wire::Release> = Vec::new();
@@ -133,7 +137,7 @@ pub(super) fn releases(core: &Core, overview: &Overview, history: &[(TagName, Ob
             since: *since,
         });
     }
-    let version = |tag: &TagName| core.desired().host.selection.version_of(tag);
+    let version = |tag: &TagName| core.desired().host.version_of(tag);
     out.sort_by_key(|release| std::cmp::Reverse(version(&release.tag)));
     out
 }

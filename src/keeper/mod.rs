@@ -1,7 +1,13 @@
 //! The small process that owns all services.
+#![allow(dead_code, unused_imports)]
 
 mod config;
-#[allow(dead_code)]
+mod journal;
+mod log;
+mod mounts;
+mod proc;
+mod rights;
+mod spawn;
 mod state;
 pub mod wire;
 

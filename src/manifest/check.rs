@@ -1,7 +1,7 @@
 //! The walker: a table as written against its [`Shape`]. It reports unknown keys with the nearest known name, wrong types,
 //! ranges and syntaxes, and looks at everything before it stops. What values mean together is not its question.
 
-use super::diagnostic::{At, Report, did_you_mean};
+use super::diagnostic::{At, Report, did_you_mean, nearest};
 use super::node::{Node, Table, Value};
 use super::shape::{Key, Kind, Shape, Text};
 use super::text;
@@ -16,6 +16,9 @@ pub(crate) enum Missing {
 
 /// Free keys begin so, in every table with known keys.
 const FREE_PREFIX: &str = "x-";
+
+/// Longer strings are not repeated in messages.
+const SHOWN_MAX_BYTES: usize = 80;
 
 /// Checks a table against its shape; `at` is where a missing key is reported.
 pub(crate) fn table(report: &mut Report, shape: &'static Shape, at: At, table: &Table, missing: Missing) {
@@ -35,7 +38,7 @@ pub(crate) fn table(report: &mut Report, shape: &'static Shape, at: At, table: &
             (_, "") => format!("`{}` is missing", key.name),
             (_, name) => format!("`{}` is missing in {name}", key.name),
         };
-        report.error_with(at, message, Some(format!("{}: {}", key.name, key.doc)));
+        report.error_with(at, message, Some(key.doc.to_owned()));
     }
 }
 
@@ -50,7 +53,11 @@ fn unknown(shape: &Shape, name: &str) -> String {
 fn meant(shape: &Shape, name: &str) -> Option<String> {
     let folded = name.to_lowercase().replace('-', "_");
     let known = shape.keys.iter().find(|key| key.also.contains(&folded.as_str()) || key.name == folded).map(|key| key.name);
-    let known = known.or_else(|| super::diagnostic::nearest(name, shape.keys.iter().map(|key| key.name)));
+    let known = known.or_else(|| nearest(name, shape.keys.iter().map(|key| key.name)));
+    let known = known.or_else(|| {
+        let also = nearest(&folded, shape.keys.iter().flat_map(|key| key.also).copied())?;
+        shape.keys.iter().find(|key| key.also.contains(&also)).map(|key| key.name)
+    });
     known.map(|name| format!("did you mean `{name}`?"))
 }
 
@@ -87,8 +94,10 @@ fn kind(report: &mut Report, place: &str, wanted: &'static Kind, node: &Node, mi
 
 fn mismatch(report: &mut Report, place: &str, wanted: &'static Kind, node: &Node) {
     let written = match &node.value {
-        Value::Text(text) if text.len() <= 80 => format!("`{}`", text.escape_debug()),
-        Value::Text(text) => format!("a string of {} bytes", text.len()),
+        Value::Text(text) if text.len() > SHOWN_MAX_BYTES => format!("a string of {} bytes", text.len()),
+        // Quotes are shown where they may be the mistake.
+        Value::Text(text) if wanted.is_text() => format!("`{}`", text.escape_debug()),
+        Value::Text(text) => format!("`\"{}\"`", text.escape_debug()),
         Value::Integer(number) if accepts_numbers(wanted) => number.to_string(),
         Value::Float(number) if matches!(wanted, Kind::Number { .. }) => number.to_string(),
         Value::Integer(_) | Value::Float(_) | Value::Bool(_) | Value::Datetime(_) | Value::List(_) | Value::Table(_) => {
@@ -123,17 +132,18 @@ fn hint_for(wanted: &'static Kind, written: &str) -> Option<String> {
         Kind::Integer { .. } | Kind::Number { .. } if written.parse::<f64>().is_ok() => {
             Some(format!("write {written} without quotes"))
         }
-        Kind::Text(Text::MountPath | Text::Path) if text::is_template(written) => {
-            Some("no template may stand here: the path is needed before anything is rendered".to_owned())
+        Kind::List { .. } => Some("write a list: [\"…\", \"…\"]".to_owned()),
+        Kind::Duration { .. } if text::duration(written).is_none() => {
+            Some("units are ms, s, m, h and d; write 1500ms for one and a half seconds".to_owned())
         }
-        Kind::Duration { .. } => Some("units are ms, s, m, h and d; write 1500ms for one and a half seconds".to_owned()),
-        Kind::Size { .. } => Some("units are B, KiB, MiB, GiB, TiB, KB, MB and GB".to_owned()),
+        Kind::Size { .. } if text::size(written).is_none() => Some("units are B, KiB, MiB, GiB, TiB, KB, MB and GB".to_owned()),
         Kind::Text(_)
         | Kind::Bool
         | Kind::Integer { .. }
         | Kind::Number { .. }
         | Kind::Count
-        | Kind::List { .. }
+        | Kind::Duration { .. }
+        | Kind::Size { .. }
         | Kind::Map { .. }
         | Kind::Table(_)
         | Kind::Data => None,

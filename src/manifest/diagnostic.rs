@@ -66,6 +66,8 @@ struct Source {
     lines: Vec<usize>,
     /// Lines with a syntax error: what else is wrong on them follows from it and is not told.
     broken: BTreeSet<usize>,
+    /// Lines whose syntax error was told: what the parser finds after it on the same line follows from it too.
+    told_syntax: BTreeSet<usize>,
     told: usize,
 }
 
@@ -79,7 +81,26 @@ impl Source {
         let line = self.lines.partition_point(|start| *start <= offset);
         let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = self.text.get(start..offset).unwrap_or_default();
+        // Editors count no byte order mark.
+        let before = before.strip_prefix("\u{feff}".as_bytes()).unwrap_or(before);
         (line.max(1), String::from_utf8_lossy(before).chars().count() + 1)
+    }
+
+    fn starts_with_bracket(&self, line: usize) -> bool {
+        let start = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(self.text.len());
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')) == Some(&b'[')
+    }
+
+    /// Marks a line; of a broken table header, all keys below it too, since they fall to another table.
+    fn break_line(&mut self, line: usize) {
+        let mut last = line;
+        if self.starts_with_bracket(line) {
+            while last < self.lines.len() && !self.starts_with_bracket(last + 1) {
+                last += 1;
+            }
+        }
+        self.broken.extend(line..=last);
     }
 }
 
@@ -95,8 +116,8 @@ impl Report {
     /// Adds a text that nodes may point into.
     pub(crate) fn source(&mut self, name: impl Into<String>, text: Arc<[u8]>) -> At {
         let source = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
-        let (lines, broken) = (Vec::new(), BTreeSet::new());
-        self.sources.push(Source { name: name.into(), text, lines, broken, told: 0 });
+        let (lines, broken, told_syntax) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        self.sources.push(Source { name: name.into(), text, lines, broken, told_syntax, told: 0 });
         At { source, offset: 0 }
     }
 
@@ -127,10 +148,15 @@ impl Report {
 
     /// A syntax error: silences what else is found on its line.
     pub(crate) fn syntax(&mut self, at: At, message: impl Into<String>) {
+        let Some(source) = self.sources.get_mut(at.source as usize) else { return };
+        let (line, _) = source.position(at.offset as usize);
+        if !source.told_syntax.insert(line) {
+            return;
+        }
+        source.broken.remove(&line);
         self.error(at, message);
         if let Some(source) = self.sources.get_mut(at.source as usize) {
-            let (line, _) = source.position(at.offset as usize);
-            source.broken.insert(line);
+            source.break_line(line);
         }
     }
 

@@ -15,6 +15,7 @@ use super::group_keys::{BIND, GROUP};
 use super::hooks;
 use super::node::{Node, Table};
 use super::read::{Chosen, Fields};
+use super::shape::Text;
 use super::text;
 
 /// Variables that tell a service who it is.
@@ -31,19 +32,20 @@ pub(crate) struct Built {
     pub(crate) broken: bool,
 }
 
-/// Builds a group of one supervisor's view. `alone` is the manifest without a ring's overlay.
-pub(crate) fn build(
-    report: &mut Report,
-    name: &GroupName,
-    folder: &Folder<'_>,
-    alone: &Node,
-    ring: Option<&Node>,
-    broken: bool,
-) -> Built {
-    let mut manifest = alone.clone();
-    if let (super::node::Value::Table(below), Some(over)) = (&mut manifest.value, ring.and_then(Node::table)) {
-        below.merge(over);
-    }
+/// A group's manifest as one ring sees it, and the parts that it was merged from.
+pub(crate) struct Written<'a> {
+    /// Everything together.
+    pub(crate) manifest: Node,
+    /// The group's own manifest, where an overlay was merged over it.
+    pub(crate) alone: Option<&'a Node>,
+    pub(crate) overlay: Option<&'a Node>,
+    /// Whether one of the files has syntax errors.
+    pub(crate) broken: bool,
+}
+
+/// Builds a group of one ring's view.
+pub(crate) fn build(report: &mut Report, name: &GroupName, folder: &Folder<'_>, written: Written<'_>) -> Built {
+    let Written { manifest, alone, overlay, broken } = written;
     let fields = Fields::new(&GROUP, Some(&manifest));
     let config = |node: Option<&Node>| node.filter(|node| node.table().is_some()).map_or_else(empty_object, Node::to_json);
     let config_node = fields.node("config");
@@ -58,8 +60,8 @@ pub(crate) fn build(
         placement: fields.below("placement").value("labels"),
         service: service.map(|node| build_service(report, fields.below("service"), node, has_health_check, broken)),
         config: config(config_node),
-        config_default: config(alone.table().and_then(|table| table.get("config"))),
-        config_ring: config(ring.and_then(Node::table).and_then(|table| table.get("config"))),
+        config_default: config(alone.unwrap_or(&manifest).table().and_then(|table| table.get("config"))),
+        config_ring: config(overlay.and_then(Node::table).and_then(|table| table.get("config"))),
         config_open: fields.value("config_open"),
         mount: mount(fields),
         templates: fields.get("templates").map_or(Templates::Strict, |Chosen(value)| value),
@@ -111,7 +113,7 @@ fn check_config_paths(report: &mut Report, fields: Fields<'_>) {
     let config = fields.node("config").and_then(Node::table).unwrap_or(&empty);
     let exports = fields.node("exports").and_then(Node::table);
     for entry in exports.iter().flat_map(|table| table.0.values()) {
-        if let Some(path) = entry.node.text()
+        if let Some(path) = entry.node.text().filter(|path| Text::Dotted.accepts(path))
             && config.lookup(path.split('.')).is_none()
         {
             let message = format!("the export's path `{}` is not in [config]", path.escape_debug());
@@ -119,7 +121,7 @@ fn check_config_paths(report: &mut Report, fields: Fields<'_>) {
         }
     }
     for node in fields.node("config_open").and_then(Node::list).unwrap_or_default() {
-        let Some(path) = node.text() else { continue };
+        let Some(path) = node.text().filter(|path| Text::Dotted.accepts(path)) else { continue };
         match config.lookup(path.split('.')) {
             None => {
                 let message = format!("`config_open` names `{}`, which is not in [config]", path.escape_debug());
@@ -235,6 +237,7 @@ fn check_command(report: &mut Report, fields: Fields<'_>, node: &Node, broken: b
     }
     let program = fields.node("exec").and_then(Node::list).and_then(<[Node]>::first);
     if let Some((node, program)) = program.and_then(|node| Some((node, node.text()?)))
+        && Text::Argument.accepts(program)
         && !text::is_template(program)
         && program.contains('/')
         && text::absolute_path(program).is_err()

@@ -40,7 +40,7 @@ const BINDS: Kind = Kind::Map { keys: Text::Identifier, of: &Kind::Table(&BIND) 
 
 static PLACEMENT: Shape = Shape {
     name: "[placement]",
-    keys: &[Key::new("labels", LABELS, "Every pair must match the supervisor's labels; {} is every supervisor.").required()],
+    keys: &[Key::new("labels", LABELS, "Every pair must match the supervisor's labels; left out, or {}: every supervisor.")],
 };
 
 pub(crate) static SERVICE: Shape = Shape {

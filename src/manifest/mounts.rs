@@ -8,7 +8,6 @@ use crate::model::{Group, GroupName};
 
 use super::diagnostic::{At, Report};
 use super::group::Built;
-use super::release::View;
 
 /// Sets of at most so many groups are compared pair by pair.
 const PAIRWISE_MAX: usize = 8;
@@ -38,13 +37,11 @@ pub(crate) fn check(report: &mut Report, groups: &BTreeMap<GroupName, Built>) {
 }
 
 /// Checks the groups that one ring changes against each other and the rest.
-pub(crate) fn check_ring(report: &mut Report, view: View<'_>, changed: &BTreeMap<GroupName, Built>, paths: &Paths<'_>) {
+pub(crate) fn check_ring(report: &mut Report, changed: &BTreeMap<GroupName, Built>, paths: &Paths<'_>) {
     let own = by_path(changed.values());
     let mut told = BTreeSet::new();
     for built in changed.values() {
         let Some(mount) = &built.group.mount else { continue };
-        let same = view.get(&built.group.name).is_some_and(|now| !std::ptr::eq(now, built));
-        debug_assert!(!same, "the ring's own groups stand first in its view");
         let rest = related(paths, &mount.path).filter(|other| !changed.contains_key(&other.group.name));
         let near: Vec<&Built> = related(&own, &mount.path).chain(rest).collect();
         for other in near.into_iter().filter(|other| other.group.name != built.group.name) {
@@ -114,8 +111,8 @@ fn meetings<'a>(groups: &[&'a Built], used: &mut BTreeSet<&'a str>, pairs: &mut 
 
 /// Each group with the first other that it may meet: one conflict per group says enough.
 fn pairwise<'a>(groups: &[&'a Built], pairs: &mut Vec<Pair<'a>>) {
-    for (at, one) in groups.iter().enumerate() {
-        let met = groups.iter().skip(at + 1).find(|other| may_meet(&one.group, &other.group));
+    for one in groups {
+        let met = groups.iter().find(|other| !std::ptr::eq(**other, *one) && may_meet(&one.group, &other.group));
         pairs.extend(met.map(|other| (*one, *other)));
     }
 }

@@ -223,6 +223,10 @@ pub(crate) fn parse_value(report: &mut Report, start: At, text: &str) -> Option<
 /// Where the text first nests deeper than [`NESTING_MAX`]. The parser builds one table per dot of a key without a bound of
 /// its own, so this runs before it.
 fn too_deep(text: &str) -> Option<usize> {
+    // Each level costs one of these, so most files need no closer look.
+    if text.bytes().filter(|byte| matches!(byte, b'.' | b'[' | b'{')).count() <= NESTING_MAX {
+        return None;
+    }
     let (mut outer, mut depth, mut here) = (Vec::new(), 0, 0);
     for token in toml_parser::Source::new(text).lex() {
         match token.kind() {

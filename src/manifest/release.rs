@@ -9,7 +9,7 @@ use crate::model::{Group, GroupName, TreeFile};
 use super::check::{self, Missing};
 use super::diagnostic::{At, Diagnostic, Report, Severity};
 use super::folder::{self, Folder};
-use super::group::{self, Built};
+use super::group::{self, Built, Written};
 use super::group_keys::{GROUP, REPOSITORY};
 use super::node::{self, Node, Table, Value};
 use super::read::Fields;
@@ -59,14 +59,15 @@ pub fn parse_release(files: &[TreeFile], ring: Option<&str>) -> Result<Parsed, V
     let mut base: BTreeMap<GroupName, Built> = BTreeMap::new();
     let mut rings: BTreeMap<&str, BTreeMap<GroupName, Built>> = BTreeMap::new();
     for (name, folder) in &tree.groups {
-        let Some((alone, broken)) = manifest(&mut report, folder, &defaults) else { continue };
-        let built = group::build(&mut report, name, folder, &alone, None, broken);
+        let Some((manifest, broken)) = manifest(&mut report, folder, &defaults) else { continue };
+        let built = group::build(&mut report, name, folder, Written { manifest, alone: None, overlay: None, broken });
         for (ring, file) in &folder.rings {
-            if let Some((over, over_broken)) = ring_overlay(&mut report, file, &built.manifest) {
-                let broken = broken || over_broken;
-                let merged = group::build(&mut report, name, folder, &alone, Some(&over), broken);
-                rings.entry(ring).or_default().insert(name.clone(), merged);
-            }
+            let Some((over, over_broken)) = ring_overlay(&mut report, file, &built.manifest) else { continue };
+            let alone = &built.manifest;
+            let broken = broken || over_broken;
+            let written = Written { manifest: merged(alone, &over), alone: Some(alone), overlay: Some(&over), broken };
+            let changed = group::build(&mut report, name, folder, written);
+            rings.entry(ring).or_default().insert(name.clone(), changed);
         }
         base.insert(name.clone(), built);
     }
@@ -76,7 +77,7 @@ pub fn parse_release(files: &[TreeFile], ring: Option<&str>) -> Result<Parsed, V
     let paths = mounts::by_path(base.values());
     for changed in rings.values() {
         let view = View { changed: Some(changed), ..view };
-        mounts::check_ring(&mut report, view, changed, &paths);
+        mounts::check_ring(&mut report, changed, &paths);
         binds::check(&mut report, view, changed.keys());
     }
     drop(paths);
@@ -131,6 +132,13 @@ fn manifest(report: &mut Report, folder: &Folder<'_>, defaults: &Table) -> Optio
     }
     merged.merge(table);
     Some((Node { at, value: Value::Table(merged) }, broken))
+}
+
+/// An overlay laid over the group's own manifest.
+fn merged(alone: &Node, over: &Node) -> Node {
+    let mut whole = alone.table().cloned().unwrap_or_default();
+    whole.merge(over.table().unwrap_or(&Table::default()));
+    Node { at: alone.at, value: Value::Table(whole) }
 }
 
 /// One ring's overlay, checked against the group's own manifest.

@@ -166,7 +166,8 @@ pub struct TlsSettings {
 }
 
 /// Reads the settings: `file` is (path, text), `env` the process's whole environment, `sets` the values of `--set`
-/// (`a.b=value`). Later sources win by key.
+/// (`a.b=value`). Later sources win by key. A variable's name is a key in capitals with `__` for each dot
+/// (`TAGFALL_SOURCE__URL`, `TAGFALL_LABELS__ROLE`); its parts are read in lower case.
 pub fn parse_settings(
     file: Option<(&str, &str)>,
     env: &[(String, String)],
@@ -180,9 +181,9 @@ pub fn parse_settings(
     let mut whole = Table::default();
     let mut missing = Missing::Allow;
     if let Some(Node { value: Value::Table(table), .. }) = node::parse(&mut report, start, &text) {
-        check::table(&mut report, &SETTINGS, start, &table, Missing::Allow);
         // What a broken file leaves out may stand in the part that could not be read.
         missing = if report.has_errors() { Missing::Allow } else { Missing::Report };
+        check::table(&mut report, &SETTINGS, start, &table, Missing::Allow);
         whole = table;
     }
     let mut variables: Vec<_> = env.iter().filter_map(|(key, value)| Some((variable_path(key)?, key, value))).collect();
@@ -194,7 +195,7 @@ pub fn parse_settings(
     for set in sets {
         let at = report.source(format!("--set {set}"), set.as_bytes().into());
         match set.split_once('=').and_then(|(path, value)| Some((option_path(path.trim())?, value))) {
-            Some((path, value)) => lay(&mut report, &mut whole, at, &path, value.trim()),
+            Some((path, value)) => lay(&mut report, &mut whole, at, &path, value),
             None => report.error_with(at, "this is not `KEY=VALUE`", Some("for example `--set source.poll=10s`".to_owned())),
         }
     }
@@ -267,9 +268,9 @@ fn known(path: &[String]) -> Known {
 fn lay(report: &mut Report, whole: &mut Table, at: At, path: &[String], value: &str) {
     let node = match known(path) {
         Known::Key(kind) if kind.is_text() => Some(Node { at, value: Value::Text(value.to_owned()) }),
-        Known::Key(_) => node::parse_value(report, at, value),
+        Known::Key(_) => node::parse_value(report, at, value.trim()),
         // A whole table, or an unknown key, which the walker reports with the nearest name.
-        Known::Unknown if value.starts_with('{') => node::parse_value(report, at, value),
+        Known::Unknown if value.trim_start().starts_with('{') => node::parse_value(report, at, value.trim()),
         Known::Unknown => Some(Node { at, value: Value::Text(value.to_owned()) }),
     };
     let Some(node) = node else { return };

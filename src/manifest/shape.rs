@@ -164,7 +164,6 @@ impl Kind {
             Self::Signal { or_restart: true } => "`restart`, or a signal's name such as `SIGHUP`".to_owned(),
             Self::Signal { or_restart: false } => "a signal's name such as `SIGTERM`".to_owned(),
             Self::Bool => "`true` or `false`".to_owned(),
-            Self::Integer { min, max } if *max == i64::MAX => format!("an integer from {min}"),
             Self::Integer { min, max } if min == max => format!("{min}"),
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
             Self::Number { min, max } => format!("a number from {min} to {max}"),

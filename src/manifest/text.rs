@@ -10,7 +10,7 @@ use crate::model::Count;
 const PATH_MAX_BYTES: usize = 4095;
 
 /// Folders that the system or Tagfall itself owns: nothing is published at them or below.
-const CLOSED_TREES: [&str; 5] = ["/proc", "/sys", "/dev", "/boot", "/run/tagfall"];
+const CLOSED_TREES: [&str; 6] = ["/proc", "/sys", "/dev", "/boot", "/run/tagfall", "/var/run/tagfall"];
 
 /// Well-known folders that everything shares: a group may own a folder below, never one of these.
 const SHARED_FOLDERS: [&str; 32] = [
@@ -124,14 +124,17 @@ pub(crate) fn absolute_path(path: &str) -> Result<(), &'static str> {
 /// What is wrong with a path to publish at, if anything: the words after "must be".
 pub(crate) fn mount_path(path: &str) -> Result<(), String> {
     absolute_path(path)?;
+    if is_template(path) {
+        return Err("a path as it stands, without templates".to_owned());
+    }
     if path.split('/').skip(1).any(|part| part.len() > 255) {
         return Err("a path whose parts have at most 255 bytes each".to_owned());
     }
     if let Some(tree) = CLOSED_TREES.iter().find(|tree| is_below_or_same(path, tree)) {
-        return Err(format!("outside `{tree}`, which is not for groups"));
+        return Err(format!("a path outside of `{tree}`"));
     }
     if path.matches('/').count() < 2 || SHARED_FOLDERS.contains(&path) {
-        return Err(format!("a folder of the group's own: `{path}` is shared by the whole system"));
+        return Err("a folder of the group's own, below those that the whole system shares".to_owned());
     }
     Ok(())
 }

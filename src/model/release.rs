@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Group, GroupName, ObjectId, Reason, TagName};
+use super::{Digest, Group, GroupName, ObjectId, Reason, TagName, Timestamp};
 
 /// A tag as a remote lists it: its name and what the ref points at (the tag object where it is annotated).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,4 +51,28 @@ pub struct TreeFile {
     pub size: u64,
     /// The content, read for `*.toml` and `*.hbs`; everything else stays in the store until it is published.
     pub content: Option<Arc<[u8]>>,
+}
+
+/// The first tag that was accepted with a revision: what `release.tag` shows in templates and `TAGFALL_RELEASE` in services.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FirstTag {
+    /// The revision.
+    pub revision: Digest,
+    /// The tag.
+    pub tag: TagName,
+    /// Its commit.
+    pub commit: ObjectId,
+}
+
+/// An operator's word that a service is to stay stopped. Lasts until he takes it back or the revision changes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Suspension {
+    /// Who said so.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub since: Timestamp,
+    /// The revision it was said of.
+    pub revision: Option<Digest>,
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Check, CheckResult, Digest, GroupName, Launch, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag, ServiceReport,
-    ServiceSpec, Signal, View,
+    Check, CheckResult, Digest, FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
+    ServiceReport, ServiceSpec, Signal, Suspension, View,
 };
 
-use super::{FirstTag, Layers, Suspension, Wanted};
+use super::{Layers, Wanted};
 
 /// What an action works on. At most one action is in flight per key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +53,8 @@ pub enum Action {
     MarkApplied {
         /// The tag.
         tag: RemoteTag,
+        /// The floor from then on: its version, or a higher one that was applied before.
+        floor: Option<semver::Version>,
     },
     /// Render a group and write its publication, without showing it.
     Stage {
@@ -298,6 +300,8 @@ pub enum Event {
     LookNow,
     /// Something moved below a published path: compare.
     DriftHint(GroupName),
+    /// A file with a layer may be another now: the loop reads it and makes [`Event::LayersChanged`] of it.
+    LayersHint(GroupName),
     /// A layer above the release changed.
     LayersChanged {
         /// Whose.

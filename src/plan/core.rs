@@ -102,6 +102,7 @@ impl Core {
             | Event::KeeperLost
             | Event::LookNow
             | Event::DriftHint(_)
+            | Event::LayersHint(_)
             | Event::RestartAsked(_) => {}
         }
         let redo = first_tags.is_some() || matches!(&event, Event::LayersChanged { .. } | Event::Suspended { .. });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Digest, DigestBuilder, Group, GroupName, MemberId, ObjectId, Release, TagName, Timestamp};
+use crate::model::{Digest, DigestBuilder, FirstTag, Group, GroupName, MemberId, Release, Suspension, TagName};
 use crate::release::Selection;
 
 /// What of the supervisor's own settings planning depends on.
@@ -24,20 +24,21 @@ pub struct Host {
     pub poll: Duration,
 }
 
+impl Host {
+    /// The version that a tag's name carries.
+    pub fn version_of(&self, tag: &TagName) -> Option<semver::Version> {
+        version_of(&self.selection, tag)
+    }
+}
+
+/// The version that a tag's name carries behind the prefix.
+pub(super) fn version_of(selection: &Selection, tag: &TagName) -> Option<semver::Version> {
+    semver::Version::parse(tag.as_str().strip_prefix(&selection.prefix)?).ok()
+}
+
 /// What other members say. A supervisor alone has an empty one.
 #[derive(Debug, Clone, Default)]
 pub struct Census {}
-
-/// The first tag that was accepted with a revision: what `release.tag` shows in templates and `TAGFALL_RELEASE` in services.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FirstTag {
-    /// The revision.
-    pub revision: Digest,
-    /// The tag.
-    pub tag: TagName,
-    /// Its commit.
-    pub commit: ObjectId,
-}
 
 /// The config layers above a release, for one group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,19 +47,6 @@ pub struct Layers {
     pub digest: Option<Digest>,
     /// Layers that were left out, and why.
     pub errors: Vec<String>,
-}
-
-/// An operator's word that a service is to stay stopped. Lasts until he takes it back or the revision changes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Suspension {
-    /// Who said so.
-    pub who: String,
-    /// Why.
-    pub reason: String,
-    /// When.
-    pub since: Timestamp,
-    /// The revision it was said of.
-    pub revision: Option<Digest>,
 }
 
 /// What one group is to be on this supervisor.

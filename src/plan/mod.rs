@@ -18,11 +18,11 @@ mod source;
 
 use std::collections::BTreeMap;
 
-use crate::model::{GroupName, Moment, Reason, Wait};
+use crate::model::{FirstTag, GroupName, Moment, Reason, Suspension, Wait};
 
 pub use action::{Action, Event, Failure, Key, Lane, Outcome, Prepared};
 pub use core::{Core, Remembered};
-pub use desired::{Census, Desired, FirstTag, Host, Layers, Suspension, Wanted, first_tags};
+pub use desired::{Census, Desired, Host, Layers, Wanted, first_tags};
 pub use explain::{GroupStatus, Overview, RefusedTag, explain};
 pub use observed::{Accepted, DiskFacts, Drift, GroupFacts, HealthFacts, Observed, SourceFacts, Staged};
 pub use service::not_carried_out;

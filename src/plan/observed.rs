@@ -231,6 +231,7 @@ impl Observed {
                     *drift = Drift::Suspected;
                 }
             }
+            Event::LayersHint(_) => {}
             Event::LayersChanged { group, .. } => {
                 self.retries.remove(&Key::Group(group, Lane::Publication));
             }
@@ -264,7 +265,7 @@ impl Observed {
                 if let Some(accepted) = self.source.accepted.as_mut().filter(|accepted| accepted.tag == tag) {
                     accepted.applied_at = Some(now.wall);
                 }
-                let version = selection.version_of(&tag.name);
+                let version = super::desired::version_of(selection, &tag.name);
                 self.source.floor = version.into_iter().chain(self.source.floor.take()).max();
             }
             (Key::Group(name, _), outcome) => self.group_done(&name, outcome, now),

@@ -81,7 +81,7 @@ fn is_at_rest(turn: &Turn<'_>, name: &GroupName, facts: &GroupFacts, files: Opti
 /// Older publications than `keep` go.
 fn prune(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts, keep: u32) {
     let older = facts.disk.copies.iter().filter(|id| Some(**id) != facts.disk.shown).count();
-    if older > keep as usize && is_at_rest(turn, name, facts, facts.disk.shown) {
+    if older >= keep as usize && is_at_rest(turn, name, facts, facts.disk.shown) {
         let in_use = facts.disk.shown.into_iter().collect();
         turn.act(key(name), Action::Prune { group: name.clone(), keep, in_use });
     }

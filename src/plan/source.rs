@@ -64,7 +64,7 @@ fn examine(turn: &mut Turn<'_>, tag: &RemoteTag) -> bool {
 /// The highest tag that stands, passing over those that are postponed. While one is, nothing below the accepted release is taken.
 fn choice(turn: &mut Turn<'_>, candidates: &[Candidate]) -> Choice {
     let source = &turn.observed.source;
-    let accepted = source.accepted.as_ref().and_then(|accepted| turn.desired.host.selection.version_of(&accepted.tag.name));
+    let accepted = source.accepted.as_ref().and_then(|accepted| turn.desired.host.version_of(&accepted.tag.name));
     let waiting = |candidate: &Candidate| {
         source.postponed.get(&tag_key(&candidate.tag)).map(|(until, ..)| *until).filter(|until| *until > turn.now)
     };
@@ -126,5 +126,7 @@ fn mark_applied(turn: &mut Turn<'_>) {
     if accepted.applied_at.is_some() || release.tag_object != accepted.tag.object || busy || !turn.plan.is_converged() {
         return;
     }
-    turn.act(Key::Record, Action::MarkApplied { tag: accepted.tag.clone() });
+    let version = turn.desired.host.version_of(&accepted.tag.name);
+    let floor = version.into_iter().chain(turn.observed.source.floor.clone()).max();
+    turn.act(Key::Record, Action::MarkApplied { tag: accepted.tag.clone(), floor });
 }

@@ -66,14 +66,20 @@ impl Publisher {
         }
     }
 
-    /// Takes the link at the mount path away, where it is ours, and the view. Only when no service looks through it any
-    /// more: the kernel also takes away what other namespaces have mounted over a folder that is removed.
-    pub fn withdraw(&self, group: &GroupName, mount_path: &str) -> Result<(), PublishError> {
+    /// Removes the link at a mount path if it is ours; the view and the publications stay.
+    pub fn unlink(&self, group: &GroupName, mount_path: &str) -> Result<(), PublishError> {
         let mount = self.mount_path(mount_path)?;
         if self.link_state(group, mount) == LinkState::Ours {
             self.disk.unlink(mount).map_err(|error| PublishError::new("remove the link", mount, error))?;
             self.sync_parent(mount)?;
         }
+        Ok(())
+    }
+
+    /// Takes the link at the mount path away, where it is ours, and the view. Only when no service looks through it any
+    /// more: the kernel also takes away what other namespaces have mounted over a folder that is removed.
+    pub fn withdraw(&self, group: &GroupName, mount_path: &str) -> Result<(), PublishError> {
+        self.unlink(group, mount_path)?;
         let view = self.view_point(group);
         let failed = |error| PublishError::new("remove the view", &view, error);
         self.disk.remove_tree(&view).map_err(failed)?;

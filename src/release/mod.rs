@@ -1,1 +1,17 @@
-//! Which tag runs: candidates, verdicts, choice.
+//! Which tag runs: candidates, verdicts, choice; and what a tag, commit or tree object must look like to be taken.
+//!
+//! Pure: it is handed what a remote listed, what was already judged, and the raw bytes of objects. It knows nothing of
+//! repositories, packs or remotes. A new rule about *which* tag belongs into `choose.rs`; a new rule about *how an
+//! object is written* into `object/`, as a [`Refusal`](crate::model::Refusal) with the reason that the status shows.
+
+mod choose;
+pub mod object;
+
+pub use choose::{Candidate, Choice, RefusedTag, Selection, Verdict, candidates, choose, is_lasting, misnamed};
+
+use crate::model::{Reason, Refusal};
+
+/// A refusal in one line.
+fn refuse(reason: Reason, message: impl Into<String>) -> Refusal {
+    Refusal { reason, message: message.into() }
+}

@@ -22,7 +22,7 @@ use crate::model::{Digest, MemberId};
 
 pub use error::StoreError;
 pub use events::{Event, Events, NewEvent};
-pub use state::{Accepted, FirstTag, PublishedAt, Refused, State, Suspended};
+pub use state::{Accepted, PublishedAt, Refused, State};
 
 /// Only the supervisor's user reads its state.
 const STATE_DIR_MODE: u32 = 0o700;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, GroupName, MemberId, ObjectId, Refusal, TagName, Timestamp};
+use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
 
 /// So many refused tags are remembered, the newest.
 const REFUSED_MAX: usize = 64;
@@ -34,7 +34,7 @@ pub struct State {
     pub first_tags: BTreeMap<GroupName, FirstTag>,
     /// Groups held back by an operator.
     #[serde(default)]
-    pub suspended: BTreeMap<GroupName, Suspended>,
+    pub suspended: BTreeMap<GroupName, Suspension>,
     /// Where each group was published, so that the links of one that has vanished can be taken away.
     #[serde(default)]
     pub published: BTreeMap<GroupName, PublishedAt>,
@@ -70,31 +70,6 @@ pub struct Refused {
     pub refusal: Refusal,
     /// Since when.
     pub since: Timestamp,
-}
-
-/// The first tag accepted with a revision.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FirstTag {
-    /// The group's revision.
-    pub revision: Digest,
-    /// The tag.
-    pub tag: TagName,
-    /// Its commit.
-    pub commit: ObjectId,
-}
-
-/// An operator's word that a group is to stay stopped.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Suspended {
-    /// Who said so.
-    pub who: String,
-    /// Why.
-    #[serde(default)]
-    pub reason: String,
-    /// When.
-    pub since: Timestamp,
-    /// It ends with another revision than this.
-    pub revision: Digest,
 }
 
 /// Where a group is published.

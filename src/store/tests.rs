@@ -4,7 +4,7 @@ use std::fs;
 
 use super::slot::with_version;
 use super::*;
-use crate::model::{ObjectId, Reason, Refusal, TagName, Timestamp};
+use crate::model::{FirstTag, ObjectId, Reason, Refusal, Suspension, TagName, Timestamp};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
@@ -169,7 +169,7 @@ fn all_that_is_remembered_comes_back() {
     state.refuse(refused("v2", Reason::TagMoved, 5));
     let commit = ObjectId::from_bytes([4; 20]);
     state.first_tags.insert(group.clone(), FirstTag { revision, tag: TagName::new("v1"), commit });
-    let suspended = Suspended { who: "uid 0".to_owned(), reason: String::new(), since: Timestamp(1), revision };
+    let suspended = Suspension { who: "uid 0".to_owned(), reason: String::new(), since: Timestamp(1), revision: Some(revision) };
     state.suspended.insert(group.clone(), suspended);
     state.published.insert(group, PublishedAt { mount_path: "/etc/web".to_owned() });
     store.save(&state).unwrap();

@@ -397,7 +397,7 @@ impl World {
                 self.host.record.first_tags = first_tags.clone();
                 Outcome::Accepted { release: release.clone(), first_tags: first_tags.clone() }
             }
-            Action::MarkApplied { tag } => {
+            Action::MarkApplied { tag, .. } => {
                 self.check_applied();
                 let version = self.tags.iter().find(|known| known.tag == *tag).map_or(0, |tag| tag.version);
                 self.host.record.floor = Some(semver::Version::new(1, version, 0));

@@ -119,6 +119,9 @@ pub struct Group {
     pub conditions: Vec<Condition>,
     /// What holds it back; empty and `Ready` is `True` = converged.
     pub waits: Vec<Wait>,
+    /// What it declares that this version does not carry out, and config layers that were left out.
+    #[serde(default)]
+    pub notices: Vec<String>,
     /// Its process; `null` for a group that only publishes.
     pub service: Option<Service>,
     /// What its last check found.

@@ -1,0 +1,107 @@
+//! Mount namespaces of services: making one, and switching what is seen in it.
+//!
+//! A switch puts the new publication beneath the one that is seen and then takes that away: no path lookup can fall between
+//! the two. It needs Linux 6.5.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount, open_tree, unmount,
+};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::model::View;
+use crate::sys::process::{OneThread, mount_read_only, unshare_mounts};
+
+/// Gives the calling process its own mount namespace. What is mounted and unmounted on the host later is followed, so that
+/// a service neither misses a disk nor keeps one busy; nothing goes the other way.
+pub(super) fn own_namespace() -> io::Result<()> {
+    unshare_mounts()?;
+    Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
+}
+
+/// A read-only mount of a directory that is not attached anywhere yet.
+pub(super) fn detached(source: &str) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let mount = open_tree(CWD, source, flags)?;
+    mount_read_only(mount.as_fd())?;
+    Ok(mount)
+}
+
+/// Attaches a detached mount over a directory; a link there is not followed.
+pub(super) fn attach(mount: BorrowedFd<'_>, point: &str) -> io::Result<()> {
+    Ok(move_mount(mount, c"", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Goes into the mount namespace of a process.
+pub(super) fn enter(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::MOUNT)?)
+}
+
+fn switch(pidfd: BorrowedFd<'_>, mount: BorrowedFd<'_>, point: &str) -> Result<(), (u8, io::Error)> {
+    enter(pidfd).map_err(|error| (0, error))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
+    move_mount(mount, c"", CWD, point, flags).map_err(|error| (1, error.into()))?;
+    unmount(point, UnmountFlags::DETACH).map_err(|error| (2, error.into()))
+}
+
+/// Steps of [`switch`], for people.
+const STEPS: [&str; 3] = [
+    "the service's mount namespace cannot be entered",
+    "the new publication cannot be put beneath the old one (Linux 6.5 or newer is needed)",
+    "the old publication cannot be taken off",
+];
+
+/// How long a switch may take; it waits for no disk, so this bounds a kernel that hangs.
+const SWITCH_TIMEOUT_MS: i64 = 2_000;
+
+/// Switches what a service sees at the view's point. `Err` says what it still sees: the old publication.
+pub(super) fn show(one_thread: &OneThread, pidfd: BorrowedFd<'_>, view: &View) -> Result<(), String> {
+    let failed = |step: &str, error: io::Error| {
+        format!("publication {} cannot be shown: {step}: {error}; the service still sees the one before", view.publication)
+    };
+    let mount = detached(&view.source).map_err(|error| failed("its directory cannot be mounted", error))?;
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|error| failed("no pipe could be made", error.into()))?;
+    let attempt = || {
+        let answer = match switch(pidfd, mount.as_fd(), &view.point) {
+            Ok(()) => [u8::MAX, 0, 0, 0, 0],
+            Err((step, error)) => {
+                let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
+                [step, a, b, c, d]
+            }
+        };
+        i32::from(rustix::io::write(&write, &answer).is_err())
+    };
+    let pid = one_thread.fork(attempt).map_err(|error| failed("no child could be made", error))?;
+    drop(write);
+    let answer = read_answer(&read);
+    reap(pid);
+    match answer {
+        Some([u8::MAX, ..]) => Ok(()),
+        Some([step, errno @ ..]) => {
+            let step = STEPS.get(usize::from(step)).copied().unwrap_or("an unknown step failed");
+            Err(failed(step, io::Error::from_raw_os_error(i32::from_le_bytes(errno))))
+        }
+        None => Err(failed("the switch did not end", io::ErrorKind::TimedOut.into())),
+    }
+}
+
+fn read_answer(pipe: &OwnedFd) -> Option<[u8; 5]> {
+    let mut poll = [rustix::event::PollFd::new(pipe, rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec { tv_sec: SWITCH_TIMEOUT_MS / 1000, tv_nsec: 0 };
+    rustix::event::poll(&mut poll, Some(&timeout)).ok().filter(|ready| *ready > 0)?;
+    let mut answer = [0; 5];
+    (rustix::io::read(pipe, &mut answer) == Ok(answer.len())).then_some(answer)
+}
+
+/// Ends the child, which has answered or hangs. It is ours and not yet waited for, so its number is its own.
+fn reap(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    // A child that cannot be killed is collected with the orphans later.
+    let options = rustix::process::WaitIdOptions::EXITED;
+    let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), options);
+}

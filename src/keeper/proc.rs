@@ -1,0 +1,150 @@
+//! Reading /proc: who a process is, what it started, and to which service it belongs.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// What tells a process apart, of /proc/PID/stat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    pub(super) group: u32,
+    pub(super) session: u32,
+    /// In clock ticks since boot.
+    pub(super) started: u64,
+}
+
+/// By which what belongs to a service is recognised once its main process is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Session and process group, which bear the number of the main process; `None` where that number is in use again.
+    pub(super) session: Option<u32>,
+    /// The service's own mount namespace.
+    pub(super) namespace: Option<String>,
+    /// `TAGFALL_GROUP=…`, as it stands in the environment it was started with.
+    pub(super) variable: String,
+}
+
+/// Reads who a process is; `None` where it is gone.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&text)
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name, in parentheses, may hold anything; the fields behind it count from the third.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3);
+    Some(Stat {
+        parent: field(4)?.parse().ok()?,
+        group: field(5)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
+        started: field(22)?.parse().ok()?,
+    })
+}
+
+/// The kernel's id of this boot.
+pub(super) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// A name for the mount namespace of a process.
+pub(super) fn mount_namespace(pid: u32) -> Option<String> {
+    Some(fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?.to_string_lossy().into_owned())
+}
+
+/// Children of a process, of all its threads.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut found = Vec::new();
+    for task in tasks.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(text) => found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
+            // Kernels without that file: look at everyone.
+            Err(_) => return everyone().into_iter().filter(|(_, stat)| stat.parent == pid).map(|(pid, _)| pid).collect(),
+        }
+    }
+    found
+}
+
+/// All processes.
+fn everyone() -> Vec<(u32, Stat)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+}
+
+/// Processes of a session that are no descendants of ours.
+pub(super) fn session_members(session: u32) -> Vec<u32> {
+    everyone().into_iter().filter(|(_, stat)| stat.session == session).map(|(pid, _)| pid).collect()
+}
+
+/// A process and all that descends from it.
+pub(super) fn family(root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(pid) = found.get(at) {
+        let more: Vec<u32> = children(*pid).into_iter().filter(|pid| !found.contains(pid)).collect();
+        found.extend(more);
+        at += 1;
+    }
+    found
+}
+
+impl Marks {
+    /// Whether a process bears one of the marks.
+    pub(super) fn fit(&self, pid: u32) -> bool {
+        let in_session = |session: u32| stat(pid).is_some_and(|stat| stat.session == session || stat.group == session);
+        if self.session.is_some_and(in_session) {
+            return true;
+        }
+        if self.namespace.is_some() && mount_namespace(pid) == self.namespace {
+            return true;
+        }
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == self.variable.as_bytes())
+    }
+}
+
+/// Kills a process, if it is still the one that began at `started`: its number may have been given away since.
+pub(super) fn kill_verified(pid: u32, started: u64) {
+    let Some(id) = pid_of(pid) else { return };
+    let Ok(pidfd) = pidfd_open(id, PidfdFlags::empty()) else { return };
+    if stat(pid).is_some_and(|stat| stat.started == started) {
+        // Gone in between is what is wanted.
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
+/// A number as a process id that may be signalled: never 0 or 1, which would be others than one process of ours.
+pub(super) fn pid_of(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_hides_nothing() {
+        let text = "7 (a) S (b c) S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242 }));
+        assert_eq!(parse_stat("7 (a"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn nobody_signals_everyone_or_init() {
+        assert!(pid_of(0).is_none() && pid_of(1).is_none() && pid_of(u32::MAX).is_none());
+        assert!(pid_of(2).is_some());
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let own = std::process::id();
+        assert!(stat(own).is_some());
+        assert!(family(own).contains(&own));
+        assert!(!boot_id().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,65 @@
+//! What this keeper may do, found out once at its start, by trying where asking does not tell.
+
+use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::sys::process::OneThread;
+
+/// The keeper's own rights.
+#[derive(Debug, Clone)]
+pub(super) struct Rights {
+    pub(super) uid: u32,
+    pub(super) may_switch_user: bool,
+    pub(super) may_drop_bounding: bool,
+    /// Whether services get mount namespaces; if not, why.
+    pub(super) namespaces: Result<(), String>,
+    /// The limit of descriptors that services begin with: the keeper's own is raised.
+    pub(super) open_files: Rlimit,
+    /// Capabilities that the kernel knows.
+    pub(super) known_capabilities: CapabilitySet,
+}
+
+impl Rights {
+    pub(super) fn find(one_thread: &OneThread) -> Self {
+        let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+        let open_files = getrlimit(Resource::Nofile);
+        // Every service takes a few descriptors here. Where it cannot be raised, starts fail later and say so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: open_files.maximum, maximum: open_files.maximum });
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            may_switch_user: effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID),
+            may_drop_bounding: effective.contains(CapabilitySet::SETPCAP),
+            namespaces: try_namespace(one_thread),
+            open_files,
+            known_capabilities: known_capabilities(),
+        }
+    }
+}
+
+/// All capabilities up to the last one that the kernel names.
+fn known_capabilities() -> CapabilitySet {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+    let last: u32 = last.and_then(|text| text.trim().parse().ok()).unwrap_or(40);
+    CapabilitySet::from_bits_retain(u64::MAX >> (63 - last.min(63)))
+}
+
+/// Tries in a child whether a mount namespace can be made: capabilities alone do not tell, since a seccomp filter or an
+/// LSM may refuse it as well.
+fn try_namespace(one_thread: &OneThread) -> Result<(), String> {
+    let attempt = || match super::mounts::own_namespace() {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
+    };
+    let pid = one_thread.fork(attempt).map_err(|error| format!("no child could be made to try it: {error}"))?;
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let status = pid.map(|pid| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+    let code = status.and_then(Result::ok).flatten().and_then(|status| status.exit_status());
+    match code {
+        Some(0) => Ok(()),
+        Some(errno) => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            Err(format!("mount namespaces are not allowed here ({error})"))
+        }
+        None => Err("whether mount namespaces are allowed here could not be tried".to_owned()),
+    }
+}

@@ -1,0 +1,233 @@
+//! Making a process of a spec: everything is prepared before the fork; the child only makes system calls.
+//!
+//! The child says through a pipe that closes on exec which step failed, so that a start is known to have worked, or why not.
+//! To add a step: a [`Step`] with its words, and its place in [`Plan::become_program`].
+
+mod prepare;
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::mounts;
+use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
+
+pub(super) use prepare::{Order, environment_of_keeper, image, prepare};
+
+/// What a child does, in this order; the number goes over the pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Session,
+    Output,
+    Namespace,
+    Publication,
+    Limits,
+    Groups,
+    Bounding,
+    User,
+    Capabilities,
+    Privileges,
+    Directory,
+    Program,
+}
+
+impl Step {
+    const ALL: [Self; 12] = [
+        Self::Session,
+        Self::Output,
+        Self::Namespace,
+        Self::Publication,
+        Self::Limits,
+        Self::Groups,
+        Self::Bounding,
+        Self::User,
+        Self::Capabilities,
+        Self::Privileges,
+        Self::Directory,
+        Self::Program,
+    ];
+
+    /// What could not be done.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Session => "no session of its own can be made",
+            Self::Output => "its output cannot be connected",
+            Self::Namespace => "its mount namespace cannot be made or entered",
+            Self::Publication => "its publication cannot be mounted",
+            Self::Limits => "limit `open_files` cannot be set",
+            Self::Groups => "its groups cannot be set",
+            Self::Bounding => "capabilities cannot be taken from its bounding set",
+            Self::User => "its user cannot be set",
+            Self::Capabilities => "its capabilities cannot be dropped",
+            Self::Privileges => "no_new_privs cannot be set",
+            Self::Directory => "its working directory cannot be entered",
+            Self::Program => "its program cannot be executed",
+        }
+    }
+}
+
+/// Bytes of a report of a failed step: which, and the error's number.
+const FAILURE_BYTES: usize = 5;
+
+/// A step that failed in the child.
+#[derive(Debug)]
+pub(super) struct Failure {
+    step: Step,
+    error: io::Error,
+}
+
+impl Failure {
+    /// Reads what a child has written to its pipe so far. `Ok(None)`: it closed the pipe and wrote nothing, so it has become
+    /// the program (or was killed before). `Err`: nothing yet.
+    pub(super) fn read(pipe: &OwnedFd) -> Result<Option<Self>, ()> {
+        let mut record = [0; FAILURE_BYTES];
+        match rustix::io::read(pipe, &mut record) {
+            Ok(FAILURE_BYTES) => {
+                let [step, errno @ ..] = record;
+                let step = Step::ALL.get(usize::from(step)).copied().unwrap_or(Step::Program);
+                Ok(Some(Self { step, error: io::Error::from_raw_os_error(i32::from_le_bytes(errno)) }))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Err(()),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether it failed for lack of the right to mount, so that it may go without.
+    pub(super) fn for_lack_of_mounts(&self) -> bool {
+        let denied = matches!(self.error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS));
+        denied && matches!(self.step, Step::Namespace | Step::Publication)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step.words(), self.error)
+    }
+}
+
+/// Whose rights a process gets.
+struct Identity {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+/// In which mount namespace it runs.
+enum Mounts {
+    Host,
+    Own { mount: OwnedFd, point: String },
+    Of(OwnedFd),
+}
+
+/// All that a child needs, made before it is.
+pub(super) struct Plan {
+    image: Image,
+    what: String,
+    directory: CString,
+    directory_text: String,
+    identity: Option<Identity>,
+    shut_in: bool,
+    drop_bounding: bool,
+    known_capabilities: CapabilitySet,
+    open_files: Rlimit,
+    mounts: Mounts,
+    stdio: [OwnedFd; 3],
+    /// What is not carried out, for the report.
+    pub(super) notes: Vec<String>,
+}
+
+/// A process that was made, and the pipe on which it reports a step that failed.
+pub(super) struct Spawned {
+    pub(super) pid: u32,
+    pub(super) status: OwnedFd,
+}
+
+impl Plan {
+    /// Makes the process.
+    pub(super) fn spawn(&self, one_thread: &OneThread) -> Result<Spawned, String> {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        let failed = |error: io::Error| format!("no process can be made for it: {error}");
+        let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
+        let child = || {
+            let (step, error) = self.become_program(one_thread);
+            let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
+            // If even this cannot be said, the exit code remains.
+            let _ = rustix::io::write(&report, &[step as u8, a, b, c, d]);
+            EXIT_NOT_STARTED
+        };
+        let pid = one_thread.fork(child).map_err(failed)?;
+        Ok(Spawned { pid, status })
+    }
+
+    /// Words for a failure, with what they are about.
+    pub(super) fn explain(what: &str, failure: &Failure) -> String {
+        format!("{what} cannot be started: {failure}")
+    }
+
+    /// Program and working directory, for messages.
+    pub(super) fn what(&self) -> String {
+        format!("`{}` in `{}`", self.what, self.directory_text)
+    }
+
+    /// Only returns where a step failed. Runs in the child.
+    fn become_program(&self, one_thread: &OneThread) -> (Step, io::Error) {
+        match self.steps(one_thread) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        }
+    }
+
+    fn steps(&self, one_thread: &OneThread) -> Result<std::convert::Infallible, (Step, io::Error)> {
+        let at = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        rustix::process::setsid().map_err(at(Step::Session))?;
+        for (number, fd) in (0..).zip(&self.stdio) {
+            place_fd(one_thread, fd.as_fd(), number).map_err(|error| (Step::Output, error))?;
+        }
+        // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
+        let _ = close_on_exec_from(3);
+        self.place_mounts()?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
+        if let Some(identity) = &self.identity {
+            rustix::thread::set_thread_groups(&identity.groups).map_err(at(Step::Groups))?;
+            let gid = identity.gid;
+            rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(at(Step::Groups))?;
+        }
+        if self.shut_in && self.drop_bounding {
+            for capability in self.known_capabilities.iter() {
+                rustix::thread::remove_capability_from_bounding_set(capability).map_err(at(Step::Bounding))?;
+            }
+        }
+        if let Some(identity) = &self.identity {
+            let uid = identity.uid;
+            rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(at(Step::User))?;
+        }
+        if self.shut_in {
+            rustix::thread::clear_ambient_capability_set().map_err(at(Step::Capabilities))?;
+            let none = CapabilitySet::empty();
+            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            rustix::thread::set_capabilities(None, sets).map_err(at(Step::Capabilities))?;
+            rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
+        }
+        rustix::process::chdir(&self.directory).map_err(at(Step::Directory))?;
+        reset_signals();
+        Err((Step::Program, self.image.exec()))
+    }
+
+    fn place_mounts(&self) -> Result<(), (Step, io::Error)> {
+        match &self.mounts {
+            Mounts::Host => Ok(()),
+            Mounts::Own { mount, point } => {
+                mounts::own_namespace().map_err(|error| (Step::Namespace, error))?;
+                mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))
+            }
+            Mounts::Of(pidfd) => mounts::enter(pidfd.as_fd()).map_err(|error| (Step::Namespace, error)),
+        }
+    }
+}
+
+/// Exit code of a child that did not become the program; it is not the service's.
+const EXIT_NOT_STARTED: i32 = 127;

@@ -31,7 +31,7 @@ impl<'a> Source<'a> {
     pub fn new(name: &'a str, text: &'a str) -> Self {
         let masked = scan::mask(text);
         let tokens = scan::tokens(&masked);
-        let only_tests = name.starts_with("tests/") || name.ends_with("/tests.rs") || name.contains("/tests/");
+        let only_tests = name.starts_with("tests/") || name.ends_with("tests.rs") || name.contains("/tests/");
         let tests = if only_tests { std::iter::once(0..usize::MAX).collect() } else { scan::test_lines(&tokens) };
         Self { name, text, masked, tokens, tests }
     }

@@ -20,5 +20,4 @@ mod start;
 mod turning;
 mod wire;
 
-pub(crate) use secrets::is_secret;
 pub use start::{DaemonError, Setup, data_dir, host_facts, run};

@@ -58,8 +58,8 @@ pub enum DaemonError {
     #[error("could not open the state in `{0}`")]
     Store(PathBuf, #[source] store::StoreError),
     /// Publications.
-    #[error("could not open the publications in `{0}`")]
-    Publish(PathBuf, #[source] publish::PublishError),
+    #[error("could not open the publications")]
+    Publish(#[source] Box<publish::PublishError>),
     /// Watching for drift.
     #[error("could not watch published files")]
     Watch(#[source] publish::WatchError),
@@ -158,7 +158,7 @@ fn open(
     keeper: Keeper,
     events: &EventsIn,
 ) -> Result<(Arc<Context>, Vec<String>), DaemonError> {
-    let publisher = Publisher::open(folder).map_err(|error| DaemonError::Publish(folder.to_owned(), error))?;
+    let publisher = Publisher::open(folder).map_err(|error| DaemonError::Publish(Box::new(error)))?;
     let Opened { store, state, notes } = Store::open(folder).map_err(|error| DaemonError::Store(folder.to_owned(), error))?;
     let hint = events.clone();
     let drift = DriftWatch::start(move |group| drop(hint.send(Event::DriftHint(group)))).map_err(DaemonError::Watch)?;

@@ -329,7 +329,7 @@ impl Observed {
         match outcome {
             Outcome::Staged { inputs, result: Ok(prepared) } => {
                 facts.disk.copies.clone_from(&prepared.copies);
-                facts.staged = Some(Staged { inputs, prepared });
+                facts.staged = Some(Staged { inputs, prepared: *prepared });
             }
             Outcome::Staged { result: Err(failure), .. } => {
                 self.failed(Key::Group(name.clone(), Lane::Publication), failure, now.moment);

@@ -241,7 +241,16 @@ impl Host {
                 proc.state = ServiceState::Done;
                 None
             }
-            _ => {
+            ServiceState::Waiting
+            | ServiceState::Starting
+            | ServiceState::Running
+            | ServiceState::Reloading
+            | ServiceState::Stopped
+            | ServiceState::Backoff
+            | ServiceState::Done
+            | ServiceState::Failed
+            | ServiceState::Stuck
+            | ServiceState::Unknown => {
                 proc.state = ServiceState::Backoff;
                 proc.last_exit = Some(Exit::Signal(Signal::KILL));
                 proc.restarts += 1;

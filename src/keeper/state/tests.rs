@@ -1,3 +1,5 @@
+//! Every short sequence of events, and the rules one by one.
+
 use super::*;
 use crate::model::{Backoff, Launch, Policy};
 

@@ -134,6 +134,7 @@ impl Source {
     /// Where the address is malformed or the store's folder cannot be made.
     pub fn open(config: SourceConfig) -> Result<Self, SourceError> {
         prepare();
+        crate::sys::git::allow_deltas(config.limits.file_bytes);
         let remote = Remote::parse(&config.url).map_err(SourceError::Url)?;
         let store = Store::open(&config.store)?;
         let lobby = if remote.is_local() { None } else { Some(Quarantine::new(&store)?) };

@@ -129,6 +129,7 @@ fn confine(request: &Request) -> std::io::Result<()> {
 
 fn answer(request: &Request) -> Result<Answer, Refusal> {
     crate::sys::git::isolate();
+    crate::sys::git::allow_deltas(request.limits.file_bytes);
     match &request.ask {
         Ask::List => match &request.origin {
             Origin::Network { url } => network::list(request, url).map(Answer::Tags),

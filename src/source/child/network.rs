@@ -19,7 +19,7 @@ use super::{Request, in_folder, met, ssh_home};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag};
 use crate::source::refuse;
 use crate::source::store::open_objects;
-use crate::source::walk::{Objects, object_id, oid};
+use crate::source::walk::{Objects, object_id, oid, over_large};
 
 /// Until a server accepts a connection, and between two of its bytes, unless the whole has less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -237,7 +237,7 @@ impl<'a> Talk<'a> {
 
     /// The cause in our words, libgit2's as the rest.
     fn refusal(&self, error: &Error) -> Refusal {
-        if let Some(refusal) = self.cause.take() {
+        if let Some(refusal) = self.cause.take().or_else(|| over_large(error)) {
             return refusal;
         }
         let at = self.request.origin.shown();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tagfall::keeper::wire::Command;
 use tagfall::model::{Exit, Hardening, MountMode, ServiceState, Signal};
 
-use crate::stage::{NOBODY, Stage, alive, is_root, publication, shell};
+use crate::stage::{NOBODY, Stage, alive, is_root, publication, shell, wait_until};
 
 /// Fields of /proc/PID/status.
 fn status(pid: u32) -> BTreeMap<String, String> {
@@ -141,7 +141,8 @@ fn a_command_runs_as_the_services_user_and_is_bounded() {
     let slow = Command { timeout: Duration::from_millis(200), ..command(&spec, "sleep 1000 & echo $!; wait") };
     let outcome = stage.exec(slow).unwrap();
     assert_eq!((outcome.exit, outcome.timed_out), (Exit::Signal(Signal::KILL), true));
-    assert!(!alive(outcome.output.trim().parse().unwrap()));
+    let child: u32 = outcome.output.trim().parse().unwrap();
+    wait_until("its child is gone as well", || (!alive(child)).then_some(()));
 
     let error = stage.exec(Command { argv: vec!["no-such-program".to_owned()], ..command(&spec, "") }).unwrap_err();
     assert!(error.contains("no-such-program"), "{error}");

@@ -84,20 +84,23 @@ pub mod process {
         }
     }
 
-    /// Gives all signals their default effect and lets all of them through, as a program expects it at its start.
+    /// Gives all signals their default effect and lets all of them through, as a program expects it at its start. By the
+    /// kernel's own call: the C library hides two signals, which may have been ignored by whoever started us.
     pub fn reset_signals() {
+        // A struct of the kernel's with all fields zero: SIG_DFL, no flags, an empty mask.
+        let default = [0u64; 4];
         for signal in 1..=64 {
+            let none = std::ptr::null_mut::<u64>();
             #[expect(unsafe_code, reason = "SIG_DFL runs no code of ours; numbers that cannot be set are refused by the kernel")]
             unsafe {
-                libc::signal(signal, libc::SIG_DFL)
+                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>())
             };
         }
-        #[expect(unsafe_code, reason = "the set lives on the stack and is initialised by sigemptyset")]
+        let (all, none) = (0u64, std::ptr::null_mut::<u64>());
+        #[expect(unsafe_code, reason = "the set lives until the call returns, and has the size that the kernel asks for")]
         unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-        }
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, none, size_of::<u64>())
+        };
     }
 
     /// Takes these signals from the process and makes them readable from a descriptor instead.

@@ -207,8 +207,10 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
 /// Facts that templates may show.
 pub fn host_facts(settings: &Settings, folder: &Path, member_id: &str) -> render::Host {
     let uname = rustix::system::uname();
-    let user =
-        crate::sys::process::user_by_id(rustix::process::geteuid().as_raw()).ok().flatten().map_or_else(String::new, |user| user.name);
+    let user = crate::sys::process::user_by_id(rustix::process::geteuid().as_raw())
+        .ok()
+        .flatten()
+        .map_or_else(String::new, |user| user.name);
     let gateway = settings.api.listen;
     render::Host {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -303,7 +305,7 @@ fn survey(context: &Context) -> BTreeMap<GroupName, DiskFacts> {
         }
         let copies = context.publisher.list(&group).unwrap_or_default();
         let drift = if shown.is_some() { Drift::Suspected } else { Drift::None };
-        disk.insert(group, DiskFacts { shown, link, copies, drift, mended: None });
+        disk.insert(group, DiskFacts { shown, link, copies, drift, ..DiskFacts::default() });
     }
     disk
 }

@@ -24,8 +24,18 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// How often what should be gone is looked for again; its end is an event anyway, this is for what cannot be seen to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// So long after the main process has ended, leftovers are looked for more often, and ones that cannot be told yet are
+/// waited for.
+const JUST_CLEARING: Duration = Duration::from_secs(1);
+
+/// How often, in that time.
+const LOOK_SOON: Duration = Duration::from_millis(10);
+
 /// Shortest delay of any restart but the first, whatever the policy says: never a tight loop.
 const DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// Shortest readiness after which the count of ends begins anew, whatever the policy says: never a tight loop.
+const RESET_MIN: Duration = Duration::from_secs(1);
 
 /// Exit code by which a service says that it must not be restarted.
 const EXIT_FOR_GOOD: i32 = 125;
@@ -224,13 +234,24 @@ impl Service {
     }
 
     /// The main process, while there is one.
-    pub(super) fn pid(&self) -> Option<u32> {
+    #[cfg(test)]
+    fn pid(&self) -> Option<u32> {
         self.pid
     }
 
     /// Whether nothing runs and nothing will by itself.
     pub(super) fn at_rest(&self) -> bool {
         matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed)
+    }
+
+    /// Whether only leftovers are waited for.
+    pub(super) fn clearing(&self) -> bool {
+        matches!(self.phase, Phase::Clearing { .. })
+    }
+
+    /// Whether the main process has ended a moment ago, and only leftovers are waited for.
+    pub(super) fn just_clearing(&self, now: Moment) -> bool {
+        matches!(self.phase, Phase::Clearing { since, .. } if now.since(since) < JUST_CLEARING)
     }
 
     /// Whether it is there against our will, for so long that waiting makes no sense.
@@ -459,7 +480,7 @@ impl Service {
             // No main process: nothing can have ended.
             Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Clearing { .. } => return Vec::new(),
         };
-        self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_AGAIN), stuck: false };
+        self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_SOON), stuck: false };
         vec![Action::Clear]
     }
 
@@ -482,7 +503,7 @@ impl Service {
     fn retry(&mut self, ready: Option<Moment>, context: Context) -> Next {
         let now = context.now.moment;
         let backoff = self.spec.policy.backoff;
-        if ready.is_some_and(|since| now.since(since) >= backoff.reset_after) {
+        if ready.is_some_and(|since| now.since(since) >= backoff.reset_after.max(RESET_MIN)) {
             self.failures = 0;
         }
         let first = self.failures == 0;
@@ -562,7 +583,8 @@ impl Service {
                 if stuck {
                     self.trouble = "a process that it started cannot be killed; no second copy is started".to_owned();
                 }
-                self.phase = Phase::Clearing { since, look_at: now.after(LOOK_AGAIN), stuck };
+                let wait = if self.just_clearing(now) { LOOK_SOON } else { LOOK_AGAIN };
+                self.phase = Phase::Clearing { since, look_at: now.after(wait), stuck };
                 vec![Action::Clear]
             }
             Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => Vec::new(),

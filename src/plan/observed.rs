@@ -100,6 +100,8 @@ pub struct DiskFacts {
     pub link: Option<String>,
     /// Publications on disk, newest first.
     pub copies: Vec<PublicationId>,
+    /// How many the last clean-up left.
+    pub kept: usize,
     /// Whether hand edits were found.
     pub drift: Drift,
     /// When a hand edit was last found and put back.
@@ -342,7 +344,10 @@ impl Observed {
             Outcome::Verified { publication, drifted } if facts.disk.shown == Some(publication) => {
                 facts.disk.drift = if drifted.is_empty() { Drift::None } else { Drift::Found(drifted) };
             }
-            Outcome::Pruned(copies) => facts.disk.copies = copies,
+            Outcome::Pruned(copies) => {
+                facts.disk.kept = copies.len();
+                facts.disk.copies = copies;
+            }
             Outcome::Withdrawn => {
                 facts.disk = DiskFacts::default();
                 facts.staged = None;

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use tagfall::model::{
-    CheckResult, Digest, HealthStatus, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Timestamp,
+    CheckResult, Digest, HealthStatus, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Suspension, Timestamp,
 };
-use tagfall::plan::{Accepted, Action, Core, DiskFacts, Drift, Event, Failure, Host as PlanHost, Key, Outcome, Suspension};
+use tagfall::plan::{Accepted, Action, Core, DiskFacts, Drift, Event, Failure, Host as PlanHost, Key, Outcome};
 use tagfall::release::Selection;
 
 use crate::git::{Draft, Tag};
@@ -19,6 +19,8 @@ use crate::random::Random;
 const HEAL_AT_MS: u64 = 120_000;
 /// Progress is demanded until then.
 const DEADLINE_MS: u64 = HEAL_AT_MS + 600_000;
+/// `start_timeout` of the simulated services.
+const START_TIMEOUT_MS: u64 = 60_000;
 /// More events than any healthy run has: a planner that spins is a bug.
 const EVENTS_MAX: u64 = 200_000;
 
@@ -164,6 +166,7 @@ impl World {
             assert!(self.totals.steps < EVENTS_MAX, "seed {}: the planner spins", self.seed);
             let Some(happening) = self.happenings.remove(&order) else { continue };
             self.now_ms = at;
+            self.host.now_ms = at;
             self.totals.steps += 1;
             self.happen(happening);
             if self.now_ms > HEAL_AT_MS && self.is_done() {
@@ -171,9 +174,11 @@ impl World {
             }
             assert!(
                 self.now_ms < DEADLINE_MS,
-                "seed {}: not converged 10 minutes after all faults ended: {:#?}",
+                "seed {}: not converged 10 minutes after all faults ended: {:#?}, busy {:?}, services {:?}",
                 self.seed,
-                self.plan()
+                self.plan(),
+                self.core.as_ref().map(|core| core.observed().busy().cloned().collect::<Vec<_>>()),
+                self.host.procs.values().map(|proc| (proc.spec.group.to_string(), proc.state)).collect::<Vec<_>>()
             );
         }
         panic!("seed {}: nothing more happens, and it has not converged: {:#?}", self.seed, self.plan());
@@ -211,7 +216,7 @@ impl World {
             link: disk.link.clone(),
             copies: disk.written.iter().rev().copied().collect(),
             drift: Drift::Suspected,
-            mended: None,
+            ..DiskFacts::default()
         };
         remembered.disk = self.host.disks.iter().map(|(name, disk)| (name.clone(), facts(disk))).collect();
         let host = PlanHost {
@@ -298,6 +303,7 @@ impl World {
     fn later(&mut self, later: &Later) {
         let (group, next) = match later {
             Later::Exit { group, incarnation } => (group.clone(), self.host.exit(group, *incarnation)),
+            Later::Settle { group, incarnation } => (group.clone(), self.host.settle(group, *incarnation)),
             Later::Start { group, incarnation } => (group.clone(), self.host.backoff_over(group, *incarnation)),
         };
         self.schedule(next);
@@ -307,7 +313,8 @@ impl World {
 
     fn schedule(&mut self, later: Option<Later>) {
         if let Some(later) = later {
-            let at = self.now_ms + 1 + self.random.below(1500);
+            let longest = if matches!(later, Later::Settle { .. }) { 20 } else { 1500 };
+            let at = self.now_ms + 1 + self.random.below(longest);
             self.at(at, Happening::Later(later));
         }
     }
@@ -499,9 +506,10 @@ impl World {
         self.totals.restarts += 1;
         let wanted = spec.view.as_ref().map(|view| view.publication.content);
         let same_files = proc.sees.map(|seen| seen.content) == wanted;
-        let same = proc.launch == spec.launch.digest() && same_files && proc.state == ServiceState::Running;
-        let age = proc.state == ServiceState::Starting;
-        assert!(!same || age, "{}: restarted without a reason", spec.group);
+        let same = proc.launch == spec.launch.digest() && same_files;
+        // An operator's hold that was taken back, and a start that took too long, are reasons too.
+        let late = proc.state == ServiceState::Starting && self.now_ms >= proc.started_ms + START_TIMEOUT_MS;
+        assert!(!same || late || proc.state == ServiceState::Stopping, "{}: restarted without a reason", spec.group);
     }
 
     /// The newest good tag is recorded, and the world is as it says.
@@ -529,6 +537,9 @@ impl World {
                 assert_eq!(shown, Some(content_of(wanted)), "{name}: converged, but other files are shown");
             }
             let Some(service) = &wanted.group.service else { continue };
+            if self.host.record.suspended.contains_key(name) {
+                continue;
+            }
             let proc = self.host.procs.get(name).unwrap_or_else(|| panic!("{name}: converged, but nothing runs"));
             let up = matches!(proc.state, ServiceState::Running | ServiceState::Done | ServiceState::Backoff);
             assert!(up, "{name}: converged in state {:?}", proc.state);

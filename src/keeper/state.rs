@@ -336,6 +336,8 @@ impl Service {
         self.started_revision = self.spec.revision;
         self.start_failed = false;
         self.notes.clear();
+        // Settled with the fork: a report in between must not look like a process on no files at all.
+        self.publication = self.spec.view.as_ref().map(|view| view.publication);
         self.phase = Phase::Spawning { by: context.now.moment.after(SPAWN_TIMEOUT) };
         self.next = Next::Start;
         vec![Action::Spawn]

@@ -252,6 +252,9 @@ fn one(group: &Group, now: Timestamp, width: Option<usize>) -> String {
     for wait in &group.waits {
         rows.push(("waits", format!("{} [{}]", wait.message, word(&wait.reason)), WARN));
     }
+    if let Some(service) = group.service.as_ref().filter(|service| !service.message.is_empty()) {
+        rows.push(("note", service.message.clone(), WARN));
+    }
     for notice in &group.notices {
         rows.push(("notice", notice.clone(), WARN));
     }

@@ -11,15 +11,15 @@ fn page(name: &str) -> PathBuf {
 fn compare(name: &str, made: &str) {
     let path = page(name);
     if std::env::var_os("TAGFALL_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().expect("a folder")).unwrap();
-        std::fs::write(&path, made).unwrap();
+        let written = std::fs::create_dir_all(path.parent().expect("a folder")).and_then(|()| std::fs::write(&path, made));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == made, "{name} is not what the code says: TAGFALL_BLESS=1 cargo test --test generated");
 }
 
 fn pretty(schema: &serde_json::Value) -> String {
-    format!("{}\n", serde_json::to_string_pretty(schema).unwrap())
+    format!("{schema:#}\n")
 }
 
 #[test]

@@ -44,11 +44,15 @@ pub(super) fn plan(dir: &Path, place: &SettingsArgs, out: Out) -> Result<PlanVie
         Err(Unread::Failed(error)) => return Err(error),
         Err(Unread::Refused(found)) => return Err(refused(dir, vec![*found])),
     };
+    let all = repository::folders(&tree.files).len();
     let new = here.side(dir, tree)?;
     let old = here.before(out);
     let from = here.state.as_ref().and_then(|state| state.accepted.as_ref()).map(|accepted| accepted.tag.clone());
-    if here.settings.labels.is_empty() {
-        out.talk("planned for a host without labels: `--config` or `--set` says which are meant\n");
+    let elsewhere = all - new.groups.len();
+    if elsewhere > 0 && here.settings.labels.is_empty() {
+        out.talk(&format!(
+            "{elsewhere} of {all} groups are for hosts with labels: `--config` or `--set` gives some to this one\n"
+        ));
     }
     let mut steps = here.removals(&new, old.as_ref());
     let mut errors = Vec::new();

@@ -51,7 +51,20 @@ const BANS: &[Ban] = &[
     },
     Ban {
         rooms: PURE,
-        words: &["tokio", "std::thread", "std::fs", "std::net", "std::process", "std::env", "println!", "eprintln!"],
+        words: &[
+            "tokio",
+            "std::thread",
+            "std::fs",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "ToSocketAddrs",
+            "std::os",
+            "std::process",
+            "std::env",
+            "println!",
+            "eprintln!",
+        ],
         reason: "a pure room has no effects; a shell carries them out",
     },
     Ban {

@@ -115,7 +115,7 @@ fn on_disk(context: &Context, action: Action, wall: Timestamp) -> Outcome {
         }
         Action::Stage { wanted, fresh_copy } => {
             let inputs = wanted.inputs;
-            Ok(Outcome::Staged { inputs, result: stage::stage(context, &wanted, fresh_copy) })
+            Ok(Outcome::Staged { inputs, result: stage::stage(context, &wanted, fresh_copy).map(Box::new) })
         }
         Action::Switch { group, publication, mount_path, old_path } => {
             switch(context, &group, publication, &mount_path, old_path.as_deref())

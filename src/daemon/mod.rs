@@ -22,5 +22,4 @@ mod wire;
 
 pub(crate) use answers::{Runs, group_steps};
 pub(crate) use layers::gather as gather_layers;
-pub(crate) use secrets::is_secret;
 pub use start::{DaemonError, Setup, data_dir, host_facts, run};

@@ -21,6 +21,9 @@ const FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Formatted lines are written once so many bytes have come together.
 const WRITE_BYTES: usize = 64 * 1024;
 
+/// So many reads empty a FIFO that nobody writes to, with a buffer as large as a FIFO.
+const DRAIN_READS: usize = 4;
+
 /// A partial line's buffer larger than this is given back once it is empty.
 const KEPT_BYTES: usize = 512;
 
@@ -72,10 +75,15 @@ impl Output {
         length > 0
     }
 
-    /// Takes all that is there and ends partial lines: nobody writes any more.
+    /// Takes what is there and ends partial lines: whoever wrote them is gone. A FIFO holds no more than a few reads; what
+    /// somebody else goes on writing is not waited for.
     pub(super) fn drain(&mut self, buffer: &mut [u8], time: Timestamp) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
-            while self.take(stream, buffer, time) {}
+            for _ in 0..DRAIN_READS {
+                if !self.take(stream, buffer, time) {
+                    break;
+                }
+            }
             let from = match stream {
                 LogStream::Stdout => &mut self.stdout,
                 LogStream::Stderr => &mut self.stderr,

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -23,9 +24,9 @@ pub(super) fn own_namespace() -> io::Result<()> {
 }
 
 /// A read-only mount of a directory that is not attached anywhere yet.
-pub(super) fn detached(source: &str) -> io::Result<OwnedFd> {
+pub(super) fn detached(source: impl AsRef<Path>) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let mount = open_tree(CWD, source, flags)?;
+    let mount = open_tree(CWD, source.as_ref(), flags)?;
     mount_read_only(mount.as_fd())?;
     Ok(mount)
 }
@@ -33,6 +34,13 @@ pub(super) fn detached(source: &str) -> io::Result<OwnedFd> {
 /// Attaches a detached mount over a directory; a link there is not followed.
 pub(super) fn attach(mount: BorrowedFd<'_>, point: &str) -> io::Result<()> {
     Ok(move_mount(mount, c"", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Does once, in the calling process, all that a service's start needs, with a directory mounted over itself.
+pub(super) fn try_all(directory: &Path) -> io::Result<()> {
+    let mount = detached(directory)?;
+    own_namespace()?;
+    Ok(move_mount(&mount, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Goes into the mount namespace of a process.
@@ -78,7 +86,7 @@ pub(super) fn show(one_thread: &OneThread, pidfd: BorrowedFd<'_>, view: &View) -
     let pid = one_thread.fork(attempt).map_err(|error| failed("no child could be made", error))?;
     drop(write);
     let answer = read_answer(&read);
-    reap(pid);
+    end_child(pid, answer.is_some());
     match answer {
         Some([u8::MAX, ..]) => Ok(()),
         Some([step, errno @ ..]) => {
@@ -97,11 +105,13 @@ fn read_answer(pipe: &OwnedFd) -> Option<[u8; 5]> {
     (rustix::io::read(pipe, &mut answer) == Ok(answer.len())).then_some(answer)
 }
 
-/// Ends the child, which has answered or hangs. It is ours and not yet waited for, so its number is its own.
-fn reap(pid: u32) {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    // A child that cannot be killed is collected with the orphans later.
-    let options = rustix::process::WaitIdOptions::EXITED;
-    let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), options);
+/// Collects the child, which has answered and ends; or kills it, and it is collected like an orphan once it can be.
+fn end_child(pid: u32, answered: bool) {
+    // It is ours and not yet waited for, so its number is its own.
+    let Some(pid) = super::proc::pid_of(pid) else { return };
+    if answered {
+        let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), rustix::process::WaitIdOptions::EXITED);
+    } else {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
 }

@@ -13,6 +13,18 @@ pub(super) struct Stat {
     pub(super) session: u32,
     /// In clock ticks since boot.
     pub(super) started: u64,
+    /// It is in the middle of an exec, or about to be gone: its environment does not show. The kernel sets the end of the
+    /// code last, after the environment, so that it is zero until then; where we may not look, it is one.
+    pub(super) in_between: bool,
+}
+
+/// Whether a process belongs to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    No,
+    /// It bears no mark that can be seen now, but may bear one in a moment.
+    Unclear,
 }
 
 /// By which what belongs to a service is recognised once its main process is gone.
@@ -41,6 +53,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
         started: field(22)?.parse().ok()?,
+        in_between: field(27).is_some_and(|end_of_code| *end_of_code == "0"),
     })
 }
 
@@ -94,16 +107,21 @@ pub(super) fn family(root: u32) -> Vec<u32> {
 
 impl Marks {
     /// Whether a process bears one of the marks.
-    pub(super) fn fit(&self, pid: u32) -> bool {
-        let in_session = |session: u32| stat(pid).is_some_and(|stat| stat.session == session || stat.group == session);
-        if self.session.is_some_and(in_session) {
-            return true;
+    pub(super) fn fit(&self, pid: u32) -> Fit {
+        // Looked at before and after the environment is read, so that an exec in between does not hide it.
+        let Some(stat) = stat(pid) else { return Fit::No };
+        if self.session.is_some_and(|session| stat.session == session || stat.group == session) {
+            return Fit::Yes;
         }
         if self.namespace.is_some() && mount_namespace(pid) == self.namespace {
-            return true;
+            return Fit::Yes;
         }
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == self.variable.as_bytes())
+        if environment.split(|byte| *byte == 0).any(|variable| variable == self.variable.as_bytes()) {
+            return Fit::Yes;
+        }
+        let still = self::stat(pid).is_some_and(|stat| stat.in_between);
+        if stat.in_between || still { Fit::Unclear } else { Fit::No }
     }
 }
 
@@ -129,7 +147,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_hides_nothing() {
         let text = "7 (a) S (b c) S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242 }));
+        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242, in_between: false }));
         assert_eq!(parse_stat("7 (a"), None);
         assert_eq!(parse_stat(""), None);
     }

@@ -1,5 +1,7 @@
 //! What this keeper may do, found out once at its start, by trying where asking does not tell.
 
+use std::path::Path;
+
 use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -20,7 +22,7 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn find(one_thread: &OneThread) -> Self {
+    pub(super) fn find(one_thread: &OneThread, data_dir: &Path) -> Self {
         let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
         let open_files = getrlimit(Resource::Nofile);
         // Every service takes a few descriptors here. Where it cannot be raised, starts fail later and say so.
@@ -29,7 +31,7 @@ impl Rights {
             uid: rustix::process::geteuid().as_raw(),
             may_switch_user: effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID),
             may_drop_bounding: effective.contains(CapabilitySet::SETPCAP),
-            namespaces: try_namespace(one_thread),
+            namespaces: try_namespace(one_thread, data_dir),
             open_files,
             known_capabilities: known_capabilities(),
         }
@@ -43,10 +45,10 @@ fn known_capabilities() -> CapabilitySet {
     CapabilitySet::from_bits_retain(u64::MAX >> (63 - last.min(63)))
 }
 
-/// Tries in a child whether a mount namespace can be made: capabilities alone do not tell, since a seccomp filter or an
+/// Tries in a child whether a mount namespace can be made, and directories mounted in it: capabilities alone do not tell, since a seccomp filter or an
 /// LSM may refuse it as well.
-fn try_namespace(one_thread: &OneThread) -> Result<(), String> {
-    let attempt = || match super::mounts::own_namespace() {
+fn try_namespace(one_thread: &OneThread, data_dir: &Path) -> Result<(), String> {
+    let attempt = || match super::mounts::try_all(data_dir) {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
     };

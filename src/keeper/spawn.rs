@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::mounts;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
 
-pub(super) use prepare::{Order, environment_of_keeper, image, prepare};
+pub(super) use prepare::{Order, environment_of_keeper, prepare};
 
 /// What a child does, in this order; the number goes over the pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,11 @@ impl Plan {
     /// Words for a failure, with what they are about.
     pub(super) fn explain(what: &str, failure: &Failure) -> String {
         format!("{what} cannot be started: {failure}")
+    }
+
+    /// Whether the process gets a mount namespace of its own.
+    pub(super) fn has_namespace(&self) -> bool {
+        matches!(self.mounts, Mounts::Own { .. })
     }
 
     /// Program and working directory, for messages.

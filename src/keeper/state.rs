@@ -4,15 +4,13 @@
 //! above all: `Spawn` is only ever said when nothing of an earlier process is left.
 //! To add an event: a variant of [`Event`] and its row in [`Service::on`]; `tests.rs` runs through all short sequences.
 
+mod report;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use crate::model::{
-    Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal,
-    Timestamp, View,
-};
+use crate::model::{Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceSpec, Signal, Timestamp, View};
 
 /// By when a forked process must have become the program, else it is killed: a dead network disk must not hold a start up
 /// for ever.
@@ -24,8 +22,18 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// How often what should be gone is looked for again; its end is an event anyway, this is for what cannot be seen to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// So long after the main process has ended, leftovers are looked for more often, and ones that cannot be told yet are
+/// waited for.
+const JUST_CLEARING: Duration = Duration::from_secs(1);
+
+/// How often, in that time.
+const LOOK_SOON: Duration = Duration::from_millis(10);
+
 /// Shortest delay of any restart but the first, whatever the policy says: never a tight loop.
 const DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// Shortest readiness after which the count of ends begins anew, whatever the policy says: never a tight loop.
+const RESET_MIN: Duration = Duration::from_secs(1);
 
 /// Exit code by which a service says that it must not be restarted.
 const EXIT_FOR_GOOD: i32 = 125;
@@ -212,83 +220,6 @@ impl Service {
         actions
     }
 
-    /// When time itself is the next event.
-    pub(super) fn deadline(&self) -> Option<Moment> {
-        match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => None,
-            Phase::Backoff { until } => Some(until),
-            Phase::Spawning { by } => Some(by),
-            Phase::Stopping { kill_at, .. } => Some(kill_at),
-            Phase::Clearing { look_at, .. } => Some(look_at),
-        }
-    }
-
-    /// The main process, while there is one.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.pid
-    }
-
-    /// Whether nothing runs and nothing will by itself.
-    pub(super) fn at_rest(&self) -> bool {
-        matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed)
-    }
-
-    /// Whether it is there against our will, for so long that waiting makes no sense.
-    pub(super) fn stuck(&self) -> bool {
-        self.state() == ServiceState::Stuck
-    }
-
-    fn state(&self) -> ServiceState {
-        match self.phase {
-            Phase::Stopped => ServiceState::Stopped,
-            Phase::Done => ServiceState::Done,
-            Phase::Failed => ServiceState::Failed,
-            Phase::Backoff { .. } => ServiceState::Backoff,
-            Phase::Spawning { .. } | Phase::Up { ready: None, .. } => ServiceState::Starting,
-            Phase::Up { ready: Some(_), .. } => ServiceState::Running,
-            Phase::Stopping { kill_at, killed: Some(killed) } if kill_at.since(killed) > STUCK_AFTER => ServiceState::Stuck,
-            Phase::Clearing { stuck: true, .. } => ServiceState::Stuck,
-            Phase::Stopping { .. } | Phase::Clearing { .. } => ServiceState::Stopping,
-            Phase::Foreign => ServiceState::Unknown,
-        }
-    }
-
-    /// What the supervisor is told.
-    pub(super) fn report(&self, now: Now) -> ServiceReport {
-        let next_try = match self.phase {
-            Phase::Backoff { until } => {
-                let wait = u64::try_from(until.since(now.moment).as_millis()).unwrap_or(u64::MAX);
-                Some(Timestamp(now.wall.0.saturating_add(wait)))
-            }
-            Phase::Stopped
-            | Phase::Done
-            | Phase::Failed
-            | Phase::Spawning { .. }
-            | Phase::Up { .. }
-            | Phase::Stopping { .. }
-            | Phase::Clearing { .. }
-            | Phase::Foreign => None,
-        };
-        let words = [self.trouble.as_str(), self.notes.as_str()];
-        let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
-        ServiceReport {
-            group: self.spec.group.clone(),
-            state: self.state(),
-            pid: self.pid,
-            incarnation: self.incarnation,
-            restarts: self.restarts,
-            since: self.since,
-            next_try,
-            launch: self.launch,
-            policy: self.spec.policy,
-            revision: self.spec.revision,
-            publication: self.publication,
-            mount_mode: self.mode,
-            last_exit: self.last_exit,
-            message: words.join("; "),
-        }
-    }
-
     fn run(&mut self, spec: ServiceSpec, context: Context) -> Vec<Action> {
         let same = self.spec == spec;
         let launch = spec.launch.digest();
@@ -405,6 +336,8 @@ impl Service {
         self.started_revision = self.spec.revision;
         self.start_failed = false;
         self.notes.clear();
+        // Settled with the fork: a report in between must not look like a process on no files at all.
+        self.publication = self.spec.view.as_ref().map(|view| view.publication);
         self.phase = Phase::Spawning { by: context.now.moment.after(SPAWN_TIMEOUT) };
         self.next = Next::Start;
         vec![Action::Spawn]
@@ -459,7 +392,7 @@ impl Service {
             // No main process: nothing can have ended.
             Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Clearing { .. } => return Vec::new(),
         };
-        self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_AGAIN), stuck: false };
+        self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_SOON), stuck: false };
         vec![Action::Clear]
     }
 
@@ -482,7 +415,7 @@ impl Service {
     fn retry(&mut self, ready: Option<Moment>, context: Context) -> Next {
         let now = context.now.moment;
         let backoff = self.spec.policy.backoff;
-        if ready.is_some_and(|since| now.since(since) >= backoff.reset_after) {
+        if ready.is_some_and(|since| now.since(since) >= backoff.reset_after.max(RESET_MIN)) {
             self.failures = 0;
         }
         let first = self.failures == 0;
@@ -562,7 +495,8 @@ impl Service {
                 if stuck {
                     self.trouble = "a process that it started cannot be killed; no second copy is started".to_owned();
                 }
-                self.phase = Phase::Clearing { since, look_at: now.after(LOOK_AGAIN), stuck };
+                let wait = if self.just_clearing(now) { LOOK_SOON } else { LOOK_AGAIN };
+                self.phase = Phase::Clearing { since, look_at: now.after(wait), stuck };
                 vec![Action::Clear]
             }
             Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => Vec::new(),

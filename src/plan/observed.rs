@@ -100,6 +100,8 @@ pub struct DiskFacts {
     pub link: Option<String>,
     /// Publications on disk, newest first.
     pub copies: Vec<PublicationId>,
+    /// How many the last clean-up left.
+    pub kept: usize,
     /// Whether hand edits were found.
     pub drift: Drift,
     /// When a hand edit was last found and put back.
@@ -197,8 +199,15 @@ impl Observed {
     pub fn begin(&mut self, key: &Key, action: &Action) -> u64 {
         self.attempts += 1;
         self.in_flight.insert(key.clone(), InFlight { attempt: self.attempts });
-        if let (Key::Group(name, _), Action::Run { .. }) = (key, action) {
-            self.group(name).restart_asked = false;
+        match (key, action) {
+            (Key::Group(name, _), Action::Run { .. }) => self.group(name).restart_asked = false,
+            // Nothing may count on files that are being taken away, should the group be wanted again meanwhile.
+            (Key::Group(name, _), Action::Withdraw { .. }) => {
+                let facts = self.group(name);
+                facts.staged = None;
+                facts.disk.shown = None;
+            }
+            _ => {}
         }
         self.attempts
     }
@@ -327,7 +336,7 @@ impl Observed {
         match outcome {
             Outcome::Staged { inputs, result: Ok(prepared) } => {
                 facts.disk.copies.clone_from(&prepared.copies);
-                facts.staged = Some(Staged { inputs, prepared });
+                facts.staged = Some(Staged { inputs, prepared: *prepared });
             }
             Outcome::Staged { result: Err(failure), .. } => {
                 self.failed(Key::Group(name.clone(), Lane::Publication), failure, now.moment);
@@ -342,7 +351,10 @@ impl Observed {
             Outcome::Verified { publication, drifted } if facts.disk.shown == Some(publication) => {
                 facts.disk.drift = if drifted.is_empty() { Drift::None } else { Drift::Found(drifted) };
             }
-            Outcome::Pruned(copies) => facts.disk.copies = copies,
+            Outcome::Pruned(copies) => {
+                facts.disk.kept = copies.len();
+                facts.disk.copies = copies;
+            }
             Outcome::Withdrawn => {
                 facts.disk = DiskFacts::default();
                 facts.staged = None;

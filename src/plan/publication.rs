@@ -78,10 +78,10 @@ fn is_at_rest(turn: &Turn<'_>, name: &GroupName, facts: &GroupFacts, files: Opti
     resting && turn.observed.keeper_ready && !turn.observed.is_busy(&Key::Group(name.clone(), Lane::Service))
 }
 
-/// Older publications than `keep` go.
+/// A publication goes once `keep` newer ones exist. What a round could not delete is not tried again before another is added.
 fn prune(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts, keep: u32) {
-    let older = facts.disk.copies.iter().filter(|id| Some(**id) != facts.disk.shown).count();
-    if older >= keep as usize && is_at_rest(turn, name, facts, facts.disk.shown) {
+    let most = (keep as usize).max(facts.disk.kept);
+    if facts.disk.copies.len() > most && is_at_rest(turn, name, facts, facts.disk.shown) {
         let in_use = facts.disk.shown.into_iter().collect();
         turn.act(key(name), Action::Prune { group: name.clone(), keep, in_use });
     }

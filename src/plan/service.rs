@@ -178,11 +178,10 @@ fn up(
     if report.publication != wanted {
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
         match (service.reload, spec.view.clone()) {
+            // Only another copy of what it sees: nothing to tell.
+            (_, Some(view)) if same_content => reload(turn, name, view, None),
             // A process that is not ready may not have installed its handler yet: a signal could end it.
-            (Reload::Signal(signal), Some(view)) if !starting => {
-                reload(turn, name, view, (!same_content).then_some(signal));
-            }
-            (Reload::Restart, Some(view)) if same_content && !starting => reload(turn, name, view, None),
+            (Reload::Signal(signal), Some(view)) if !starting => reload(turn, name, view, Some(signal)),
             (Reload::Signal(_) | Reload::Restart, _) => run(turn, name, spec, true),
         }
         return false;

@@ -29,6 +29,9 @@ pub(crate) struct Proc {
     /// What the live process was started with.
     pub(crate) launch: Digest,
     pub(crate) start_after_stop: bool,
+    /// Forked, but not in its program yet.
+    pub(crate) settling: bool,
+    pub(crate) started_ms: u64,
     pub(crate) last_exit: Option<Exit>,
 }
 
@@ -40,12 +43,14 @@ pub(crate) struct Host {
     /// Live processes by group: the truth behind "never two".
     pub(crate) live: BTreeMap<GroupName, Vec<u32>>,
     next_pid: u32,
+    pub(crate) now_ms: u64,
 }
 
 /// What the keeper has to do later.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Later {
     Exit { group: GroupName, incarnation: u64 },
+    Settle { group: GroupName, incarnation: u64 },
     Start { group: GroupName, incarnation: u64 },
 }
 
@@ -90,7 +95,7 @@ impl Host {
     pub(crate) fn prune(&mut self, group: &GroupName, keep: u32, in_use: &[PublicationId]) -> Vec<PublicationId> {
         let disk = self.disks.entry(group.clone()).or_default();
         let old: Vec<PublicationId> = disk.written.iter().copied().filter(|id| !in_use.contains(id)).collect();
-        let surplus = old.len().saturating_sub(keep as usize);
+        let surplus = (old.len() + 1).saturating_sub(keep as usize);
         for id in old.into_iter().take(surplus) {
             disk.written.remove(&id);
         }
@@ -130,6 +135,8 @@ impl Host {
                 sees: None,
                 launch: spec.launch.digest(),
                 start_after_stop: false,
+                settling: false,
+                started_ms: 0,
                 last_exit: None,
             };
             self.procs.insert(group.clone(), proc);
@@ -167,7 +174,9 @@ impl Host {
         proc.launch = proc.spec.launch.digest();
         proc.sees = proc.spec.view.as_ref().map(|view| view.publication);
         proc.start_after_stop = false;
-        proc.state = if proc.spec.policy.ready_when_started { ServiceState::Running } else { ServiceState::Starting };
+        proc.settling = true;
+        proc.started_ms = self.now_ms;
+        proc.state = ServiceState::Starting;
         let live = self.live.entry(group.clone()).or_default();
         live.push(self.next_pid);
         assert!(live.len() == 1, "{group}: two live copies");
@@ -176,6 +185,16 @@ impl Host {
             assert_eq!(disk, Some(true), "{group}: started on a publication that is not on disk");
         }
         let incarnation = proc.incarnation;
+        Some(Later::Settle { group: group.clone(), incarnation })
+    }
+
+    /// The process is in its program.
+    pub(crate) fn settle(&mut self, group: &GroupName, incarnation: u64) -> Option<Later> {
+        let proc = self.procs.get_mut(group).filter(|proc| proc.incarnation == incarnation && proc.settling)?;
+        proc.settling = false;
+        if proc.state == ServiceState::Starting && proc.spec.policy.ready_when_started {
+            proc.state = ServiceState::Running;
+        }
         (proc.spec.policy.kind == ServiceKind::Task).then(|| Later::Exit { group: group.clone(), incarnation })
     }
 
@@ -209,6 +228,7 @@ impl Host {
             return None;
         }
         let pid = proc.pid.take();
+        proc.settling = false;
         self.live.entry(group.clone()).or_default().retain(|live| Some(*live) != pid);
         match proc.state {
             ServiceState::Stopping if proc.start_after_stop => self.start(group),
@@ -221,7 +241,16 @@ impl Host {
                 proc.state = ServiceState::Done;
                 None
             }
-            _ => {
+            ServiceState::Waiting
+            | ServiceState::Starting
+            | ServiceState::Running
+            | ServiceState::Reloading
+            | ServiceState::Stopped
+            | ServiceState::Backoff
+            | ServiceState::Done
+            | ServiceState::Failed
+            | ServiceState::Stuck
+            | ServiceState::Unknown => {
                 proc.state = ServiceState::Backoff;
                 proc.last_exit = Some(Exit::Signal(Signal::KILL));
                 proc.restarts += 1;

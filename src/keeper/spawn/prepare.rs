@@ -37,6 +37,13 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
     let environment = environment(&user, launch, order.env);
     let owner = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     make_directory(&launch.working_dir, data_dir, identity.is_some().then_some(owner))?;
+    // So that the program can open `/dev/stdout` anew, which asks for the rights of a file.
+    if identity.is_some() {
+        for output in &order.stdio[1..] {
+            rustix::fs::fchown(output, Some(owner.0), Some(owner.1))
+                .map_err(|error| format!("its output cannot be given to user `{}`: {}", user.name, io::Error::from(error)))?;
+        }
+    }
     let mounts = match (order.beside, order.view) {
         (Some(pidfd), _) => Mounts::Of(pidfd),
         (None, Some(view)) => {
@@ -69,7 +76,7 @@ fn c_string(text: &str) -> Result<CString, String> {
 }
 
 /// Lays out a program, looked up in PATH unless its name holds a slash.
-pub(in crate::keeper) fn image(argv: &[String], environment: &[(String, String)]) -> Result<Image, String> {
+fn image(argv: &[String], environment: &[(String, String)]) -> Result<Image, String> {
     let Some(program) = argv.first().filter(|program| !program.is_empty()) else {
         return Err("`exec` names no program".to_owned());
     };

@@ -1,0 +1,45 @@
+//! Why the keeper cannot begin, or go on.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The keeper cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The data folder cannot be used.
+    #[error("data folder `{}` cannot be used; nothing was started", .path.display())]
+    DataDir {
+        /// Which part of it.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another supervisor has it.
+    #[error(
+        "data folder `{}` is in use by {holder}; nothing was started here: stop that one first, or give this one a `data_dir` of its own",
+        .path.display()
+    )]
+    InUse {
+        /// The data folder.
+        path: PathBuf,
+        /// Who has it, as far as it is known.
+        holder: String,
+    },
+    /// The kernel refused something that the keeper cannot do without.
+    #[error("the keeper cannot {step}")]
+    Setup {
+        /// What could not be done.
+        step: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl KeeperError {
+    /// For `map_err`: which step failed.
+    pub(super) fn setup<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Setup { step, source: source.into() }
+    }
+}

@@ -1,0 +1,420 @@
+//! Carrying out what the state table says, and telling it what came of it.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::engine::{Engine, Owner, now, say};
+use super::journal::{Contents, Record};
+use super::log::Output;
+use super::mounts;
+use super::poller::{Source, Token};
+use super::proc::{self, Fit, Marks, Stat};
+use super::spawn::{Failure, Order, Plan, prepare};
+use super::state::{Action, Event, Service};
+use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
+use crate::sys::process::pidfd_signal;
+
+/// A main process, as long as it is not waited for.
+pub(super) struct Process {
+    pub(super) pidfd: OwnedFd,
+    record: Record,
+    /// On which it reports a failed step, until it has become the program.
+    status: Option<(OwnedFd, Token)>,
+    what: String,
+    notes: Vec<String>,
+    view: Option<PublicationId>,
+    pub(super) namespace: bool,
+    /// Registration of a process that is not our child.
+    foreign: Option<Token>,
+}
+
+/// A process that an earlier keeper started.
+pub(super) struct ForeignProcess {
+    pub(super) record: Record,
+    pidfd: OwnedFd,
+    token: Token,
+}
+
+/// A service and what belongs to it.
+pub(super) struct Entry {
+    pub(super) service: Service,
+    pub(super) process: Option<Process>,
+    marks: Option<Marks>,
+    /// Whether what is left of it descends from an earlier keeper, not from this one.
+    was_foreign: bool,
+    output: Option<Output>,
+    output_tokens: Vec<(LogStream, Token)>,
+    /// Something has changed since the last report.
+    pub(super) dirty: bool,
+    pub(super) show_failed: Option<String>,
+    /// Why it goes without a mount namespace although there are rights to make one.
+    without_namespace: Option<String>,
+}
+
+impl Entry {
+    fn new(service: Service) -> Self {
+        Self {
+            service,
+            process: None,
+            marks: None,
+            was_foreign: false,
+            output: None,
+            output_tokens: Vec::new(),
+            dirty: true,
+            show_failed: None,
+            without_namespace: None,
+        }
+    }
+
+    /// For the journal.
+    pub(super) fn record(&self) -> Option<Record> {
+        self.process.as_ref().map(|process| process.record.clone())
+    }
+
+    pub(super) fn take_output(&mut self, stream: LogStream, buffer: &mut [u8], time: Timestamp) {
+        if let Some(output) = &mut self.output {
+            output.take(stream, buffer, time);
+        }
+    }
+}
+
+impl Engine {
+    /// Finds which processes of the journal still live. They are left alone, and no second copy is started beside them.
+    pub(super) fn find_foreign(&mut self, contents: Contents) {
+        if contents.boot_id != self.boot_id {
+            return;
+        }
+        for (group, record) in contents.running {
+            let same = |stat: Stat| stat.started == record.started;
+            let Some(id) = proc::pid_of(record.pid) else { continue };
+            let Ok(pidfd) = pidfd_open(id, PidfdFlags::empty()) else { continue };
+            // Looked at after it was opened: now it is this process that the descriptor means, for ever.
+            if !proc::stat(record.pid).is_some_and(same) {
+                continue;
+            }
+            say(&format!("process {} of `{group}`, started by an earlier keeper, still runs", record.pid));
+            match self.poller.add(&pidfd, Source::Foreign(group.clone())) {
+                Ok(token) => {
+                    self.foreign.insert(group, ForeignProcess { record, pidfd, token });
+                }
+                Err(error) => say(&format!("process {} of `{group}` cannot be watched: {error}", record.pid)),
+            }
+        }
+    }
+
+    /// Adds a service that is not known yet.
+    pub(super) fn add_service(&mut self, spec: &ServiceSpec) {
+        let now = now();
+        let group = spec.group.clone();
+        let entry = match self.foreign.remove(&group) {
+            Some(ForeignProcess { record, pidfd, token }) => {
+                let service = Service::foreign(spec.clone(), record.pid, record.launch, record.incarnation, now);
+                let marks = Marks { session: Some(record.pid), namespace: None, variable: variable(&group) };
+                let process = Process {
+                    pidfd,
+                    record,
+                    status: None,
+                    what: String::new(),
+                    notes: Vec::new(),
+                    view: None,
+                    namespace: false,
+                    foreign: Some(token),
+                };
+                Entry { process: Some(process), marks: Some(marks), was_foreign: true, ..Entry::new(service) }
+            }
+            None => Entry::new(Service::new(spec.clone(), self.done.remove(&group), 0, now)),
+        };
+        self.services.insert(group, entry);
+    }
+
+    /// Gives a service an event, and carries out what follows until nothing does.
+    pub(super) fn feed(&mut self, group: &GroupName, event: Event) {
+        self.journal_due = true;
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let context = self.context();
+            let Some(entry) = self.services.get_mut(group) else { return };
+            entry.dirty = true;
+            for action in entry.service.on(event, context) {
+                events.extend(self.carry_out(group, action));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
+        match action {
+            Action::Spawn => Some(match self.spawn(group) {
+                Ok(pid) => Event::Spawned { pid },
+                Err(why) => Event::SpawnFailed { why },
+            }),
+            Action::Signal(signal) => {
+                if let Err(why) = self.signal(group, signal) {
+                    say(&why);
+                }
+                None
+            }
+            Action::Clear => self.clear(group).then_some(Event::Cleared),
+            Action::Show(view, signal) => Some(self.show(group, &view, signal)),
+        }
+    }
+
+    fn spawn(&mut self, group: &GroupName) -> Result<u32, String> {
+        let plan = self.plan_start(group)?;
+        let spawned = plan.spawn(&self.one_thread)?;
+        let pid = spawned.pid;
+        self.children.insert(pid, Owner::Service(group.clone()));
+        let Some(entry) = self.services.get_mut(group) else { return Err("it is no longer known".to_owned()) };
+        let view = entry.service.spec.view.as_ref().map(|view| view.publication);
+        // It is our child and not yet waited for, so the number means this process and no other.
+        let pidfd = proc::pid_of(pid)
+            .ok_or_else(|| "its process has no usable number".to_owned())
+            .and_then(|id| pidfd_open(id, PidfdFlags::empty()).map_err(|error| format!("its process cannot be held: {error}")));
+        let pidfd = match pidfd {
+            Ok(pidfd) => pidfd,
+            Err(why) => {
+                abandon(pid);
+                self.children.remove(&pid);
+                return Err(why);
+            }
+        };
+        let status = match self.poller.add(&spawned.status, Source::Status(group.clone())) {
+            Ok(token) => Some((spawned.status, token)),
+            Err(_) => None,
+        };
+        entry.marks = Some(Marks { session: Some(pid), namespace: None, variable: variable(group) });
+        entry.was_foreign = false;
+        let record = Record {
+            pid,
+            started: proc::stat(pid).map_or(0, |stat| stat.started),
+            incarnation: entry.service.incarnation,
+            revision: entry.service.spec.revision,
+            launch: entry.service.spec.launch.digest(),
+        };
+        let namespace = plan.has_namespace();
+        let (what, notes) = (plan.what(), plan.notes);
+        entry.process = Some(Process { pidfd, record, status, what, notes, view, namespace, foreign: None });
+        Ok(pid)
+    }
+
+    fn plan_start(&mut self, group: &GroupName) -> Result<Plan, String> {
+        self.open_output(group)?;
+        let Some(entry) = self.services.get(group) else { return Err("it is no longer known".to_owned()) };
+        let Some(output) = &entry.output else { return Err("its output has no place to go".to_owned()) };
+        let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
+        let null =
+            rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
+        let stdio = [
+            null.map_err(|error| failed(error.into()))?,
+            output.service_end(LogStream::Stdout).map_err(failed)?,
+            output.service_end(LogStream::Stderr).map_err(failed)?,
+        ];
+        let spec = &entry.service.spec;
+        let why_not = self.rights.namespaces.as_ref().err().or(entry.without_namespace.as_ref());
+        let view = spec.view.as_ref().filter(|_| why_not.is_none());
+        let order = Order { launch: &spec.launch, env: own_variables(spec), view, beside: None, stdio };
+        let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
+        if let (Some(why), true) = (why_not, spec.view.is_some()) {
+            plan.notes.push(format!("{why}, so it sees its publication through the host's link"));
+        }
+        Ok(plan)
+    }
+
+    fn open_output(&mut self, group: &GroupName) -> Result<(), String> {
+        let Some(entry) = self.services.get_mut(group) else { return Ok(()) };
+        if entry.output.is_some() {
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
+        let output = Output::open(&self.config.data_dir, group).map_err(failed)?;
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
+            let source = Source::Output(group.clone(), stream);
+            let token = self.poller.add(output.keeper_end(stream), source).map_err(failed)?;
+            entry.output_tokens.push((stream, token));
+        }
+        entry.output = Some(output);
+        Ok(())
+    }
+
+    /// A new process has become the program, or has said why not.
+    pub(super) fn read_status(&mut self, group: &GroupName) {
+        let Some(entry) = self.services.get_mut(group) else { return };
+        let Some(process) = &mut entry.process else { return };
+        let Some((pipe, token)) = &process.status else { return };
+        let Ok(outcome) = Failure::read(pipe) else { return };
+        self.poller.remove(pipe, *token);
+        process.status = None;
+        let event = match outcome {
+            Some(failure) => {
+                if failure.for_lack_of_mounts() {
+                    entry.without_namespace = Some(failure.to_string());
+                }
+                Event::SpawnFailed { why: Plan::explain(&process.what, &failure) }
+            }
+            None => {
+                let mode = if process.namespace { MountMode::Namespace } else { MountMode::Symlink };
+                if process.namespace
+                    && let Some(marks) = &mut entry.marks
+                {
+                    marks.namespace = proc::mount_namespace(process.record.pid);
+                }
+                Event::Started { mode, publication: process.view, notes: process.notes.join("; ") }
+            }
+        };
+        self.feed(group, event);
+    }
+
+    /// A main process was waited for.
+    pub(super) fn service_ended(&mut self, group: &GroupName, exit: Exit) {
+        // What it said last comes first, so that a program that ends at once has been started.
+        self.read_status(group);
+        self.forget_process(group);
+        if let Some(output) = self.services.get_mut(group).and_then(|entry| entry.output.as_mut()) {
+            output.drain(&mut self.buffer, now().wall);
+        }
+        self.feed(group, Event::Exited(exit));
+    }
+
+    /// A process of an earlier keeper has ended; nobody can say how.
+    pub(super) fn foreign_ended(&mut self, group: &GroupName) {
+        self.journal_due = true;
+        if let Some(process) = self.foreign.remove(group) {
+            self.poller.remove(&process.pidfd, process.token);
+            return;
+        }
+        if self.services.get(group).is_some_and(|entry| entry.process.is_some()) {
+            self.forget_process(group);
+            self.feed(group, Event::Exited(Exit::Unknown));
+        }
+    }
+
+    fn forget_process(&mut self, group: &GroupName) {
+        let Some(process) = self.services.get_mut(group).and_then(|entry| entry.process.take()) else { return };
+        if let Some(token) = process.foreign {
+            self.poller.remove(&process.pidfd, token);
+        }
+        if let Some((pipe, token)) = process.status {
+            self.poller.remove(&pipe, token);
+        }
+    }
+
+    /// Sends a signal to the main process itself, never to a number.
+    pub(super) fn signal(&mut self, group: &GroupName, signal: Signal) -> Result<(), String> {
+        let process = self.services.get(group).and_then(|entry| entry.process.as_ref());
+        let Some(process) = process else { return Err(format!("`{group}` has no process to send {signal} to")) };
+        pidfd_signal(process.pidfd.as_fd(), signal.0)
+            .map_err(|error| format!("{signal} cannot be sent to process {} of `{group}`: {error}", process.record.pid))
+    }
+
+    /// Kills all that is left of a service and says whether that is nothing.
+    fn clear(&mut self, group: &GroupName) -> bool {
+        let Some(entry) = self.services.get(group) else { return true };
+        let Some(marks) = entry.marks.clone() else { return entry.process.is_none() };
+        let mut left = entry.process.is_some();
+        let mut doomed = Vec::new();
+        if let Some(process) = &entry.process {
+            let pid = process.record.pid;
+            doomed.extend(proc::family(pid));
+            // Its process group bears its number, which is its own as long as it is not waited for (or the pidfd says so).
+            if pidfd_signal(process.pidfd.as_fd(), libc::SIGKILL).is_ok()
+                && let Some(id) = proc::pid_of(pid)
+            {
+                let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
+            }
+        }
+        if entry.was_foreign {
+            let session = marks.session.filter(|session| !self.children.contains_key(session));
+            doomed.extend(session.map(proc::session_members).unwrap_or_default());
+            left |= !doomed.is_empty();
+        }
+        let patient = entry.service.just_clearing(now().moment);
+        for (orphan, fit) in self.orphans_of(&marks) {
+            match fit {
+                Fit::Yes => {
+                    left = true;
+                    doomed.extend(proc::family(orphan));
+                }
+                // In a moment it is clear, unless it will never be.
+                Fit::Unclear => left |= patient,
+                Fit::No => {}
+            }
+        }
+        for pid in doomed {
+            if let Some(stat) = proc::stat(pid).filter(|_| !self.children.contains_key(&pid)) {
+                proc::kill_verified(pid, stat.started);
+            }
+        }
+        !left
+    }
+
+    /// Children that came to us as orphans, and whether they belong to a service. Whatever a service leaves behind has such a one on top.
+    fn orphans_of(&self, marks: &Marks) -> Vec<(u32, Fit)> {
+        let mut marks = marks.clone();
+        marks.session = marks.session.filter(|session| !self.children.contains_key(session));
+        let orphans = proc::children(std::process::id()).into_iter().filter(|pid| !self.children.contains_key(pid));
+        orphans.map(|pid| (pid, marks.fit(pid))).collect()
+    }
+
+    /// After children were collected: is anything gone that was waited for?
+    pub(super) fn look_after_clearing(&mut self) {
+        let clearing: Vec<GroupName> =
+            self.services.iter().filter(|(_, entry)| entry.service.clearing()).map(|(group, _)| group.clone()).collect();
+        for group in clearing {
+            if self.clear(&group) {
+                self.feed(&group, Event::Cleared);
+            }
+        }
+    }
+
+    fn show(&mut self, group: &GroupName, view: &View, signal: Option<Signal>) -> Event {
+        let publication = view.publication;
+        let Some(process) = self.services.get(group).and_then(|entry| entry.process.as_ref()) else {
+            return Event::Shown { publication, failed: Some(format!("`{group}` has no process")) };
+        };
+        let mut shown = if process.namespace { mounts::show(&self.one_thread, process.pidfd.as_fd(), view) } else { Ok(()) };
+        if shown.is_ok()
+            && let Some(signal) = signal
+        {
+            shown = self.signal(group, signal);
+        }
+        if let Some(entry) = self.services.get_mut(group) {
+            entry.show_failed = shown.clone().err();
+        }
+        Event::Shown { publication, failed: shown.err() }
+    }
+
+    /// Drops all that is known of a service which is at rest.
+    pub(super) fn forget_service(&mut self, group: &GroupName) {
+        let Some(mut entry) = self.services.remove(group) else { return };
+        self.journal_due = true;
+        if let Some(output) = &mut entry.output {
+            output.drain(&mut self.buffer, now().wall);
+            for (stream, token) in &entry.output_tokens {
+                self.poller.remove(output.keeper_end(*stream), *token);
+            }
+            output.remove();
+        }
+        if let Some(link) = &mut self.link {
+            link.gone(group.clone());
+        }
+    }
+}
+
+/// The mark in the environment of all that a service starts.
+fn variable(group: &GroupName) -> String {
+    format!("TAGFALL_GROUP={group}")
+}
+
+/// Variables that a service gets beside those that are declared.
+pub(super) fn own_variables(spec: &ServiceSpec) -> Vec<(String, String)> {
+    let release = ("TAGFALL_RELEASE".to_owned(), spec.release.clone());
+    vec![("TAGFALL_GROUP".to_owned(), spec.group.to_string()), release]
+}
+
+/// Ends a child that cannot be held by a pidfd. It is ours and not yet waited for, so the number is its own.
+pub(super) fn abandon(pid: u32) {
+    if let Some(id) = proc::pid_of(pid) {
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+    }
+}

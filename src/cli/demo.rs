@@ -58,10 +58,11 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
         let mut signals = Signals::listen()?;
         let folder = Folder::make(args.dir.as_deref())?;
         let (shown, ended) = perform(&folder, &page, args.once, &mut signals).await;
+        let root = folder.root().display();
         let gone = match &ended {
-            Err(_) => Ok(page.aside(&format!("{} is left: a process may still use it", folder.root().display()))),
-            Ok(()) if args.keep => Ok(page.aside(&format!("everything is left in {}", folder.root().display()))),
-            Ok(()) => folder.remove(),
+            Err(_) => Ok(page.aside(&format!("{root} is left: a process may still use it"))),
+            Ok(()) if args.keep => Ok(page.aside(&format!("everything is left in {root}"))),
+            Ok(()) => folder.remove().map(|()| page.aside("ended; nothing is left of it")),
         };
         // The first failure is the one to tell.
         shown.and(ended).and(gone)?;
@@ -89,10 +90,11 @@ async fn perform(
         },
         shown = show::run(&mut stage, &script, folder, page, once) => shown,
     };
-    if shown.is_err() {
-        page.aside(&stage.last_words());
-    } else if !once {
-        page.aside("ending: the services are stopped in order, then everything is removed");
+    match &shown {
+        // Whoever read along has gone.
+        Err(error) if error.exit() == Exit::Done => {}
+        Err(_) => page.aside(&stage.last_words()),
+        Ok(()) => page.aside("\nending: the service is stopped, then the supervisor"),
     }
     let ended = stage.end(signals).await;
     (shown, ended)

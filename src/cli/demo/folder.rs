@@ -213,7 +213,9 @@ mod tests {
     fn folders_that_cannot_serve_are_refused_and_left_as_they_were() {
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("api.sock"), "x").unwrap();
-        for bad in [outer.path().to_owned(), outer.path().join("a/b"), outer.path().join("x".repeat(100)), outer.path().join("{{x")] {
+        for bad in
+            [outer.path().to_owned(), outer.path().join("a/b"), outer.path().join("x".repeat(100)), outer.path().join("{{x")]
+        {
             let error = Folder::make(Some(&bad)).unwrap_err();
             assert_eq!(error.exit(), crate::cli::Exit::Usage, "{error}");
         }

@@ -5,11 +5,11 @@ use crate::api::wire::{Event, EventKind, Status};
 use crate::cli::text::{Cell, DIM, GOOD, NAME, Out, PLAIN, WARN, columns, now, word};
 use crate::model::Timestamp;
 
-/// What everything below a title stands in.
+/// Stands before everything below a title.
 const INDENT: &str = "   ";
 /// Widths of the columns of events: the longest name and the longest reason that the demo causes.
 const WHEN_CHARS: usize = 12;
-const OBJECT_CHARS: usize = 14;
+const OBJECT_CHARS: usize = 15;
 const REASON_CHARS: usize = 10;
 
 /// When something happened.
@@ -44,7 +44,7 @@ impl Page {
 
     /// Text below a title.
     pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
-        self.out.text(&text.lines().map(|line| format!("{INDENT}{line}\n")).collect::<String>())
+        self.out.text(&text.lines().map(|line| format!("{}\n", format!("{INDENT}{line}").trim_end())).collect::<String>())
     }
 
     /// Something to remember, by its name.
@@ -54,9 +54,19 @@ impl Page {
     }
 
     /// Lines to type.
-    pub(super) fn commands(&self, lines: &[(String, &str)]) -> Result<(), CliError> {
+    pub(super) fn commands(&self, lines: &[String]) -> Result<(), CliError> {
+        self.text(&lines.iter().map(|line| format!("{GOOD}{line}{GOOD:#}\n")).collect::<String>())
+    }
+
+    /// Lines to type, and what each is for.
+    pub(super) fn explained(&self, lines: &[(String, &str)]) -> Result<(), CliError> {
         let row = |(line, why): &(String, &str)| vec![Cell(line.clone(), GOOD), Cell(format!("  {why}"), DIM)];
         self.text(&columns(&lines.iter().map(row).collect::<Vec<_>>(), None))
+    }
+
+    /// A command whose output follows.
+    pub(super) fn prompt(&self, line: &str) -> Result<(), CliError> {
+        self.text(&format!("{DIM}$ {line}{DIM:#}"))
     }
 
     /// The status, as the command shows it.
@@ -75,8 +85,8 @@ impl Page {
     }
 
     /// What the service answers.
-    pub(super) fn answer(&self, when: When, url: &str, text: &str) -> Result<(), CliError> {
-        self.row(when, now(), url, Cell("answers".to_owned(), NAME), text)
+    pub(super) fn answer(&self, when: When, time: Timestamp, address: &str, text: &str) -> Result<(), CliError> {
+        self.row(when, time, address, Cell("answers".to_owned(), NAME), text)
     }
 
     fn row(&self, when: When, time: Timestamp, object: &str, reason: Cell, message: &str) -> Result<(), CliError> {
@@ -98,8 +108,6 @@ impl Page {
 
     /// Something beside the show, on standard error.
     pub(super) fn aside(&self, text: &str) {
-        if !text.is_empty() {
-            self.out.talk(&format!("{text}\n"));
-        }
+        self.out.talk(&format!("{text}\n"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::process::Child;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -23,6 +23,8 @@ use crate::cli::read;
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Between two looks for what makes no event of its own: a socket that appears, a program that has read its file.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Events that come so soon after what was waited for belong to it.
+const SETTLE: Duration = Duration::from_millis(30);
 /// By when the service must answer one question.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long the supervisor may take for an end in order; then it is told to kill what is left.
@@ -66,6 +68,7 @@ impl Look {
 pub(super) struct Stage {
     pub(super) look: Look,
     child: Child,
+    root: PathBuf,
     log: PathBuf,
     events: Option<Lines>,
     /// Id of the event that was heard last.
@@ -87,6 +90,8 @@ impl Stage {
     pub(super) fn start(program: &Path, folder: &Folder, web_port: u16, api_port: u16) -> Result<Self, CliError> {
         let failed = |error| CliError::failed("start the supervisor", error);
         fs::create_dir(folder.etc()).and_then(|()| fs::write(folder.settings(), settings(folder, api_port))).map_err(failed)?;
+        // So that what a killed supervisor leaves comes to this process, which ends it.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| failed(error.into()))?;
         let log = File::create(folder.log()).map_err(failed)?;
         let mut command = std::process::Command::new(program);
         command.arg("demo").arg("--dir").arg(folder.root()).arg("--supervise-for").arg(std::process::id().to_string());
@@ -105,7 +110,7 @@ impl Stage {
             api: client(Address::Unix(folder.socket())),
             web: client(Address::Tcp(Ipv4Addr::LOCALHOST.to_string(), web_port)),
         };
-        Ok(Self { look, child, log: folder.log(), events: None, last: 0 })
+        Ok(Self { look, child, root: folder.root().to_owned(), log: folder.log(), events: None, last: 0 })
     }
 
     /// Shows events until `look` finds what is waited for.
@@ -135,6 +140,15 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// Events that are on their way.
+    pub(super) async fn settle(&mut self) -> Result<Vec<Event>, CliError> {
+        let mut events = Vec::new();
+        while let Ok(event) = timeout(SETTLE, self.event()).await {
+            events.push(event?);
+        }
+        Ok(events)
     }
 
     /// The next event. Of a supervisor that was killed, its successor tells the rest.
@@ -204,7 +218,27 @@ impl Stage {
                 return Err(CliError::failed(step, format!("it has not ended within {} s", (END_MAX + KILL_MAX).as_secs())));
             }
         }
-        Ok(())
+        self.sweep().await
+    }
+
+    /// Ends what a supervisor that was killed has left: it has become this process's child.
+    async fn sweep(&self) -> Result<(), CliError> {
+        let until = Instant::now() + KILL_MAX;
+        let mut tick = interval(LOOK_EVERY);
+        loop {
+            let left = orphans(&self.root);
+            if left.is_empty() {
+                return Ok(());
+            }
+            for pid in &left {
+                let _ = kill_process(*pid, Signal::KILL);
+                let _ = waitpid(Some(*pid), WaitOptions::NOHANG);
+            }
+            if Instant::now() > until {
+                return Err(CliError::failed("end what the killed supervisor has left", format!("{left:?} do not end")));
+            }
+            tick.tick().await;
+        }
     }
 
     /// Sends a signal, unless it has ended: its number is its own until it was waited for.
@@ -213,6 +247,21 @@ impl Stage {
             let _ = kill_process(pid, signal);
         }
     }
+}
+
+/// Children of this process that work in the demo's folder. A newcomer's shell may be there, too, but is no child.
+fn orphans(root: &Path) -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    let ours = |pid: &Pid| {
+        let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // After the name, which may hold anything: the state, then the parent.
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
+        parent == Some(&own) && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(root))
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter(ours).collect()
 }
 
 fn settings(folder: &Folder, api_port: u16) -> String {

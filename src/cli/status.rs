@@ -82,7 +82,7 @@ async fn watch(args: &Args, client: &Client, out: Out) -> Result<Exit, CliError>
 }
 
 /// The whole status.
-fn all(status: &Status, now: Timestamp, width: Option<usize>) -> String {
+pub(super) fn all(status: &Status, now: Timestamp, width: Option<usize>) -> String {
     let mut rows = Vec::new();
     for group in &status.groups {
         rows.extend(lines(group, now));

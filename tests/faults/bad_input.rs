@@ -18,7 +18,7 @@ type Case = (&'static str, fn(&Host, &str), &'static str, &'static str);
 const FILES: &[Case] = &[
     ("invalid TOML", |host, _| drop(host.repo.write(WEB, "format = 1\n[placement\n")), "InvalidConfiguration", "group.toml:2"),
     ("unknown key", |host, tag| change(host, tag, "reload_signal", "reload_singal"), "InvalidConfiguration", "reload_signal"),
-    ("wrong type", |host, tag| change(host, tag, "\"SIGCONT\"", "18"), "InvalidConfiguration", "group.toml:6"),
+    ("wrong type", |host, tag| change(host, tag, "\"SIGHUP\"", "1"), "InvalidConfiguration", "group.toml:6"),
     (
         "missing name in a template",
         |host, _| drop(host.repo.write("groups/web/config/a.conf.hbs", "{{cfg.vresion}}\n")),
@@ -29,7 +29,8 @@ const FILES: &[Case] = &[
         "cyclic binds",
         |host, _| {
             for (name, other) in [("one", "two"), ("two", "one")] {
-                let binds = format!("[exports]\nport = \"port\"\n[config]\nport = 1\n[binds]\nx = {{ group = \"{other}.default\" }}\n");
+                let binds =
+                    format!("[exports]\nport = \"port\"\n[config]\nport = 1\n[binds]\nx = {{ group = \"{other}.default\" }}\n");
                 host.repo.write(&format!("groups/{name}/group.toml"), &format!("{PLACED}{binds}"));
             }
         },
@@ -172,7 +173,11 @@ fn each(cases: &[Case], push: fn(&Host, &str)) {
 fn a_release_with_a_wrong_file_is_refused_by_name() {
     each(FILES, |host, tag| {
         if host.repo.run(&["status", "--porcelain"]).is_empty() {
-            assert_ne!(host.repo.run(&["rev-parse", "HEAD"]), host.repo.run(&["rev-parse", "v1.0.0^{commit}"]), "nothing is spoilt");
+            assert_ne!(
+                host.repo.run(&["rev-parse", "HEAD"]),
+                host.repo.run(&["rev-parse", "v1.0.0^{commit}"]),
+                "nothing is spoilt"
+            );
         } else {
             host.repo.commit(tag);
         }

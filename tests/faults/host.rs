@@ -68,15 +68,19 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    /// `[service]` of the group: writes down each start, and each start while another copy is still there.
-    pub(crate) fn service(&self, seconds: u32) -> String {
-        let (starts, lock) = (self.path("starts"), self.path("lock"));
+    /// `[service]` of the group: writes down each start, each start while another copy is still there, and what it sees each
+    /// time that it is told of new files. Another `mark` is another launch.
+    pub(crate) fn service(&self, mark: &str) -> String {
+        let (starts, lock, told, seen) = (self.path("starts"), self.path("lock"), self.path("told"), self.mount().join("a.conf"));
         let script = format!(
-            "echo $$ >> {starts}; exec 9>{lock}; flock -n 9 || echo twice >> {starts}; exec sleep {seconds}",
+            ": {mark}; echo $$ >> {starts}; exec 9>{lock}; flock -n 9 || echo twice >> {starts}; \
+             trap 'cat {seen} >> {told}' HUP; while :; do sleep 1000000 9>&- & wait $!; kill $!; done",
             starts = starts.display(),
             lock = lock.display(),
+            told = told.display(),
+            seen = seen.display(),
         );
-        format!("[service]\nexec = [\"/bin/sh\", \"-c\", \"{script}\"]\nreload_signal = \"SIGCONT\"\n")
+        format!("[service]\nexec = [\"/bin/sh\", \"-c\", \"{script}\"]\nreload_signal = \"SIGHUP\"\n")
     }
 
     /// The group's file with another service.
@@ -90,7 +94,7 @@ impl Host {
 
     /// The group's file as a good release has it.
     pub(crate) fn group(&self, version: &str) -> String {
-        self.group_with(&self.service(1_000_000), version)
+        self.group_with(&self.service("one"), version)
     }
 
     /// Where the group publishes.
@@ -141,6 +145,12 @@ impl Host {
             let file = self.mount().join(name);
             std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
         })
+    }
+
+    /// What the service saw when it was last told of new files.
+    pub(crate) fn told(&self) -> String {
+        let text = std::fs::read_to_string(self.path("told")).unwrap_or_default();
+        text.lines().last().unwrap_or_default().to_owned()
     }
 
     /// Takes down what must stay as it is.

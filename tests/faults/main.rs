@@ -4,4 +4,5 @@
 //! once the fault is gone the host ends on the newest good release without help. A new kind of fault is a module of its own.
 
 mod bad_input;
+mod crash;
 mod host;

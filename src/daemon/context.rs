@@ -71,4 +71,12 @@ impl Context {
     pub(super) fn state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Why a group may not publish at a path on this host; `None` where it may.
+    pub(super) fn outside_roots(&self, path: &str) -> Option<String> {
+        let roots = self.mount_roots.as_ref()?;
+        let below = |root: &String| path.starts_with(&format!("{}/", root.trim_end_matches('/')));
+        (!roots.iter().any(below))
+            .then(|| format!("mount path `{path}` is below none of this supervisor's `mount_roots` ({})", roots.join(", ")))
+    }
 }

@@ -143,12 +143,8 @@ fn switch(
     old: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let path = mount_path.as_str();
-    if let Some(roots) = &context.mount_roots
-        && !roots.iter().any(|root| path.starts_with(&format!("{}/", root.trim_end_matches('/'))))
-    {
-        let message =
-            format!("`{path}` is below none of this supervisor's `mount_roots` ({}); nothing is shown there", roots.join(", "));
-        return Err(Failure::new(Reason::MountFailed, message));
+    if let Some(message) = context.outside_roots(path) {
+        return Err(Failure::new(Reason::MountFailed, format!("{message}; nothing is shown there")));
     }
     // Written down before the link is made: a link that nobody remembers would never be taken away.
     let published = PublishedAt { mount_path: path.to_owned() };

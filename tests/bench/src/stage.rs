@@ -147,7 +147,7 @@ pub(crate) fn group(name: &str, fifo: &Path, mount: Option<&Path>, more: &str) -
     let mount = mount.map_or_else(String::new, |mount| format!("[mount]\npath = \"{}\"\n", mount.display()));
     let exec = format!("[\"{}\", \"service\", \"{}\"{config}]", me()?, fifo.display());
     Ok(format!(
-        "format = 1\n[service]\nexec = {exec}\nreload_signal = \"SIGHUP\"\nbackoff = {{ reset_after = \"1s\" }}\n\
+        "format = 1\n[placement]\nlabels = {{}}\n[service]\nexec = {exec}\nreload_signal = \"SIGHUP\"\nbackoff = {{ reset_after = \"1s\" }}\n\
          [config]\nversion = \"0\"\nname = \"{name}\"\n{mount}{more}"
     ))
 }

@@ -89,7 +89,7 @@ async fn bring(source: &Source, number: u32, have: &[ObjectId]) -> Result<(Fetch
 }
 
 fn manifest(number: u32) -> String {
-    format!("format = 1\n[service]\nexec = [\"/bin/sleep\", \"inf\"]\n[config]\nnumber = {number}\n")
+    format!("format = 1\n[placement]\nlabels = {{}}\n[service]\nexec = [\"/bin/sleep\", \"inf\"]\n[config]\nnumber = {number}\n")
 }
 
 /// Ten thousand commits, each of which changes a file, each with an annotated tag.

@@ -82,7 +82,7 @@ async fn watch(args: &Args, client: &Client, out: Out) -> Result<Exit, CliError>
 }
 
 /// The whole status.
-fn all(status: &Status, now: Timestamp, width: Option<usize>) -> String {
+pub(super) fn all(status: &Status, now: Timestamp, width: Option<usize>) -> String {
     let mut rows = Vec::new();
     for group in &status.groups {
         rows.extend(lines(group, now));
@@ -251,6 +251,9 @@ fn one(group: &Group, now: Timestamp, width: Option<usize>) -> String {
     rows.push(("rollout", format!("{}, {} of {} updated", word(&rollout.phase), rollout.updated, rollout.total), PLAIN));
     for wait in &group.waits {
         rows.push(("waits", format!("{} [{}]", wait.message, word(&wait.reason)), WARN));
+    }
+    if let Some(service) = group.service.as_ref().filter(|service| !service.message.is_empty()) {
+        rows.push(("note", service.message.clone(), WARN));
     }
     for notice in &group.notices {
         rows.push(("notice", notice.clone(), WARN));

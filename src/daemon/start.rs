@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::clock::now;
-use super::context::{Context, Parts};
+use super::context::Context;
 use super::handle::{Handle, Request, Shown};
 use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
@@ -174,7 +174,7 @@ fn open(
     let drift = DriftWatch::start(move |group| drop(hint.send(Event::DriftHint(group)))).map_err(DaemonError::Watch)?;
     let source = Source::open(source_config(settings, folder)).map_err(DaemonError::Source)?;
     let host = host_facts(settings, folder, state.member_id.as_str());
-    let parts = Parts {
+    let context = Context {
         data_dir: folder.to_owned(),
         ring: settings.ring.as_ref().map(|ring| ring.name.clone()),
         host,
@@ -184,11 +184,13 @@ fn open(
         drift,
         keeper,
         store,
-        state,
+        state: Mutex::new(state),
+        layers: Mutex::default(),
+        commands: Mutex::default(),
         env,
         mount_roots: settings.mount_roots.clone(),
     };
-    Ok((Arc::new(Context::new(parts)), notes))
+    Ok((Arc::new(context), notes))
 }
 
 fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {

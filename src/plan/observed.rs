@@ -199,8 +199,15 @@ impl Observed {
     pub fn begin(&mut self, key: &Key, action: &Action) -> u64 {
         self.attempts += 1;
         self.in_flight.insert(key.clone(), InFlight { attempt: self.attempts });
-        if let (Key::Group(name, _), Action::Run { .. }) = (key, action) {
-            self.group(name).restart_asked = false;
+        match (key, action) {
+            (Key::Group(name, _), Action::Run { .. }) => self.group(name).restart_asked = false,
+            // Nothing may count on files that are being taken away, should the group be wanted again meanwhile.
+            (Key::Group(name, _), Action::Withdraw { .. }) => {
+                let facts = self.group(name);
+                facts.staged = None;
+                facts.disk.shown = None;
+            }
+            _ => {}
         }
         self.attempts
     }

@@ -175,11 +175,6 @@ fn up(
     }
     let starting = report.state == ServiceState::Starting;
     let wanted = spec.view.as_ref().map(|view| view.publication);
-    if starting && wanted.is_some() && report.publication.is_none() && report.revision == spec.revision {
-        // Forked, but not in its program yet: what it sees is not known.
-        turn.wait(name, Reason::Starting, "being started");
-        return false;
-    }
     if report.publication != wanted {
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
         match (service.reload, spec.view.clone()) {

@@ -144,7 +144,9 @@ impl Scan {
             let mut found = entries.collect::<Result<Vec<_>, _>>().map_err(|error| Unread::Io(path.clone(), error))?;
             found.sort_unstable_by_key(fs::DirEntry::file_name);
             for entry in found {
-                let Ok(part) = entry.file_name().into_string() else { continue };
+                let Some(part) = entry.file_name().into_string().ok().filter(|part| !part.contains(char::is_control)) else {
+                    continue;
+                };
                 let below = if name.is_empty() { part } else { format!("{name}/{part}") };
                 let Some(metadata) = gone(fs::metadata(entry.path())).map_err(|error| Unread::Io(entry.path(), error))? else {
                     continue;

@@ -18,7 +18,7 @@ use world::World;
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
 /// Seeds that once found a bug.
-const REGRESSIONS: [u64; 4] = [40, 282, 1258, 2206];
+const REGRESSIONS: [u64; 6] = [40, 282, 1089, 1258, 1292, 2206];
 
 fn seeds() -> u64 {
     std::env::var("TAGFALL_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)

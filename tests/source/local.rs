@@ -234,6 +234,11 @@ fn trees_are_read_without_a_supervisor() {
     repository.write("groups/web/config/logo.bin", "changed");
     let logo = &folder.files[1];
     assert!(folder.read_blob(logo.blob).is_err(), "a file that changed meanwhile is noticed");
+    repository.write(".gitignore", "*.swp\n");
+    repository.write("groups/web/config/.app.swp", "x");
+    assert_eq!(read_folder(&repository.path()).unwrap().files.len(), 4, "what is ignored is in no tag");
+    repository.git(&["add", "-f", "groups/web/config/.app.swp"]);
+    assert_eq!(read_folder(&repository.path()).unwrap().files.len(), 5, "unless it was added");
     std::os::unix::fs::symlink("/etc/passwd", repository.path().join("groups/web/config/link")).unwrap();
     let refusal = read_folder(&repository.path()).err().unwrap();
     assert_eq!(refusal.reason, Reason::UnsafePath);

@@ -108,6 +108,7 @@ pub fn run_child() -> ExitCode {
 
 /// Takes away what no fetch needs.
 fn confine(request: &Request) -> std::io::Result<()> {
+    // Sent when the thread that started us ends: the supervisor's one thread for everything asynchronous.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
     if parent.map(|pid| pid.get().cast_unsigned()) != Some(request.parent_pid) {

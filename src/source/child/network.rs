@@ -43,7 +43,7 @@ pub(super) fn list(request: &Request, url: &str) -> Result<Vec<(String, ObjectId
     let connection = connected.map_err(|error| talk.refusal(&error))?;
     let mut tags = Vec::new();
     for head in connection.list().map_err(|error| talk.refusal(&error))? {
-        let Some(name) = head.name().strip_prefix("refs/tags/").filter(|name| !name.ends_with(PEELED)) else { continue };
+        let Some(name) = head.name().strip_prefix("refs/tags/").filter(|name| is_shown(name)) else { continue };
         tags.push((name.to_owned(), object_id(head.oid())));
         let limit = request.limits.tags;
         if tags.len() as u64 > limit {
@@ -277,6 +277,11 @@ impl<'a> Talk<'a> {
         }
         said(Reason::GitOperationFailed, "see the address and the server; it is tried again")
     }
+}
+
+/// Neither what a tag points at nor a name that no Git allows and no terminal should see.
+fn is_shown(name: &str) -> bool {
+    !name.ends_with(PEELED) && !name.contains(char::is_control)
 }
 
 fn has_password(url: &str) -> bool {

@@ -5,4 +5,8 @@
 
 mod bad_input;
 mod crash;
+mod drift;
 mod host;
+mod operator;
+mod state;
+mod sudden;

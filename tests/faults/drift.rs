@@ -43,6 +43,7 @@ fn as_nobody() -> Result<Host, Skipped> {
     common::need_root()?;
     let setpriv = common::need_tool("setpriv")?.display().to_string();
     let mut host = Host::bare(|settings| settings);
+    host.supervisor_pid();
     host.stop();
     host.write("v1.0.0");
     host.repo.release("v1.0.0");

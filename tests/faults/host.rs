@@ -168,10 +168,7 @@ impl Host {
     /// Events with a reason, oldest first, by their messages.
     pub(crate) fn events(&self, reason: &str) -> Result<Vec<String>, String> {
         let events = self.supervisor.client(&["events", "-o", "json"]);
-        let values: Vec<Value> = events.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if values.is_empty() {
-            return Err(format!("{events:?}"));
-        }
+        let values: Vec<Value> = serde_json::from_str(&events.stdout).map_err(|error| format!("{error}: {events:?}"))?;
         Ok(values.iter().filter(|event| event["reason"] == reason).map(|event| text(&event["message"])).collect())
     }
 
@@ -199,7 +196,7 @@ impl Host {
     /// Waits until a condition of the supervisor or the group has a reason; returns its message.
     pub(crate) fn said(&self, reason: &str) -> String {
         wait_for(&format!("{reason} is said"), LONG, || {
-            let status = self.supervisor.status()?;
+            let status = self.supervisor.status().map_err(|error| format!("{error}\n{}", self.supervisor.log()))?;
             let own = status["conditions"].as_array().cloned().unwrap_or_default();
             let groups = status["groups"].as_array().cloned().unwrap_or_default();
             let theirs = groups.iter().flat_map(|group| group["conditions"].as_array().cloned().unwrap_or_default());

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod crash;
+mod disk;
 mod drift;
 mod host;
 mod operator;

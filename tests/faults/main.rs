@@ -5,4 +5,9 @@
 
 mod bad_input;
 mod crash;
+mod disk;
+mod drift;
 mod host;
+mod operator;
+mod state;
+mod sudden;

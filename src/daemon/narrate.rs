@@ -1,7 +1,7 @@
 //! What happened between two overviews, as events. Pure: two values in, a list out.
 
 use crate::api::wire::EventKind;
-use crate::model::{Condition, ConditionKind, GroupName, Reason, ServiceState, Truth};
+use crate::model::{Condition, ConditionKind, GroupName, Reason, ServiceReport, ServiceState, Truth};
 use crate::plan::{GroupStatus, Overview};
 
 /// An event before it has a number and a time.
@@ -103,7 +103,7 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
     let ended = report.last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
     let (kind, reason, message) = match report.state {
         ServiceState::Starting | ServiceState::Running if old.is_none_or(|old| old.incarnation != report.incarnation) => {
-            (EventKind::Normal, Reason::Starting, format!("process {} started", report.pid.unwrap_or_default()))
+            (EventKind::Normal, Reason::Starting, started(old, report))
         }
         ServiceState::Running => {
             (EventKind::Normal, Reason::Converged, format!("process {} is ready", report.pid.unwrap_or_default()))
@@ -119,6 +119,16 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
         ServiceState::Waiting | ServiceState::Starting | ServiceState::Reloading => return,
     };
     out.push(Happened::new(kind, reason, name.to_string(), message.trim_end().to_owned()));
+}
+
+/// A start, with what it follows where nobody asked for it.
+fn started(old: Option<&ServiceReport>, report: &ServiceReport) -> String {
+    let pid = report.pid.unwrap_or_default();
+    let before = old.filter(|old| report.restarts > old.restarts).and_then(|old| old.pid);
+    match (before, report.last_exit) {
+        (Some(before), Some(exit)) => format!("process {pid} started, after {before} ended with {exit}"),
+        (_, _) => format!("process {pid} started"),
+    }
 }
 
 #[cfg(test)]

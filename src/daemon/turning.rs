@@ -15,7 +15,7 @@ use super::wire::{Identity, status};
 use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Reason, ServiceState, Suspension};
+use crate::model::{GroupName, Moment, Reason, Refusal, ServiceState, Suspension};
 use crate::plan::{Core, Event, Outcome, Overview, Plan, explain};
 use crate::process::News;
 
@@ -33,6 +33,8 @@ pub(super) struct Turning {
     pub(super) identity: Identity,
     pub(super) verified: bool,
     pub(super) overview: Overview,
+    /// What ran before this process began is known again: from then on, changes are told as events.
+    pub(super) awake: bool,
     pub(super) keeper_pid: Option<u32>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) events_in: mpsc::UnboundedSender<Event>,
@@ -185,12 +187,50 @@ impl Turning {
             effects::start(&self.context, key, attempt, action, at.wall, &self.events_in);
         }
         let overview = explain(&self.core, &plan, &self.overview, self.verified, at);
-        for happened in narrate(&self.overview, &overview) {
-            self.tell(happened);
+        self.awake = self.awake || self.knows_all();
+        if self.awake {
+            for happened in narrate(&self.overview, &overview) {
+                self.tell(happened);
+            }
+            self.remember_refused(&overview);
         }
         self.overview = overview;
         self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
         plan
+    }
+
+    /// Whether what ran before this process began is known again; until then nothing is news.
+    fn knows_all(&self) -> bool {
+        let observed = self.core.observed();
+        let source = &observed.source;
+        let restored = source.accepted.is_none() || self.core.desired().release.is_some();
+        observed.keeper_ready && (restored || !source.postponed.is_empty() || !source.verdicts.is_empty())
+    }
+
+    /// Refused tags are kept, so that a restart does not tell of them as news.
+    fn remember_refused(&self, overview: &Overview) {
+        if overview.refused == self.overview.refused {
+            return;
+        }
+        let (context, refused) = (self.context.clone(), overview.refused.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept = context.remember(|state| {
+                state.refused.clear();
+                state.judged_by = Some(context.judge);
+                for tag in refused {
+                    let refusal = Refusal { reason: tag.reason, message: tag.message };
+                    state.refuse(crate::store::Refused {
+                        tag: tag.tag.name,
+                        tag_object: tag.tag.object,
+                        refusal,
+                        since: tag.since,
+                    });
+                }
+            });
+            if let Err(error) = kept {
+                tracing::warn!(error = effects::chain(&error), "refused tags are told of again after a restart");
+            }
+        });
     }
 
     fn tell(&self, happened: Happened) {

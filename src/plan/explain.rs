@@ -83,7 +83,8 @@ pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now:
 /// Every tag that stands above the choice and is not taken: judged, postponed, below the floor, or with a name that has no place.
 fn refused(core: &Core, before: &Overview, now: Now) -> Vec<RefusedTag> {
     let source = &core.observed().source;
-    let candidates = source.candidates.as_deref().unwrap_or_default();
+    // Before the remote has answered once, what was known is what is known.
+    let Some(candidates) = source.candidates.as_deref() else { return before.refused.clone() };
     let (_, passed_over) = choose(candidates, &source.verdicts, source.floor.as_ref());
     let postponed = candidates.iter().filter_map(|candidate| {
         let (_, _, refusal) = source.postponed.get(&tag_key(&candidate.tag))?;

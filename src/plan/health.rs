@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::{Check, DigestBuilder, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Reason, ServiceState};
 
-use super::{Action, GroupFacts, HealthFacts, Key, Lane, Prepared, Turn, Wanted};
+use super::{Action, GroupFacts, HealthFacts, Key, Lane, Staged, Turn, Wanted};
 
 /// Between the first checks of a service that is not ready; doubles up to the hook's interval.
 const PROBE_MIN_MS: u64 = 50;
@@ -26,11 +26,12 @@ pub(super) fn plan(
     name: &GroupName,
     wanted: &Wanted,
     facts: &GroupFacts,
-    prepared: Option<&Prepared>,
+    staged: Option<&Staged>,
     up: bool,
 ) {
     let Some(hook) = wanted.group.hooks.get(&HookKind::HealthCheck) else { return };
-    let Some(check) = prepared.and_then(|prepared| prepared.check.clone()).filter(|_| is_carried_out(hook)) else { return };
+    let check = staged.and_then(|staged| staged.prepared.check.as_ref());
+    let Some(check) = check.filter(|_| is_carried_out(hook)) else { return };
     let report = facts.service.as_ref();
     if !up || report.is_some_and(|report| report.state == ServiceState::Done) {
         return;
@@ -44,7 +45,7 @@ pub(super) fn plan(
     }
     let due = due(turn, name, hook, known, starting, incarnation);
     if due <= turn.now {
-        let action = Action::Check { group: name.clone(), incarnation, check, timeout: hook.timeout };
+        let action = Action::Check { group: name.clone(), incarnation, check: check.clone(), timeout: hook.timeout };
         turn.act(Key::Group(name.clone(), Lane::Health), action);
     } else {
         turn.wake(due);

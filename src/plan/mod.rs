@@ -87,9 +87,9 @@ pub fn plan(desired: &Desired, observed: &Observed, _census: &Census, now: Momen
     let nobody = GroupFacts::default();
     for (name, wanted) in &desired.groups {
         let facts = observed.groups.get(name).unwrap_or(&nobody);
-        let prepared = publication::plan(&mut turn, name, wanted, facts);
-        let up = service::plan(&mut turn, name, wanted, facts, prepared);
-        health::plan(&mut turn, name, wanted, facts, prepared, up);
+        let staged = publication::plan(&mut turn, name, wanted, facts);
+        let up = service::plan(&mut turn, name, wanted, facts, staged);
+        health::plan(&mut turn, name, wanted, facts, staged, up);
     }
     source::plan(&mut turn);
     turn.plan

@@ -115,6 +115,8 @@ pub struct Staged {
     pub inputs: Digest,
     /// What it made.
     pub prepared: Prepared,
+    /// Digest of the prepared launch, worked out once: it is compared on every turn.
+    pub launch: Option<Digest>,
 }
 
 /// What is known of a group's health.
@@ -242,6 +244,9 @@ impl Observed {
             }
             Event::LayersHint(_) => {}
             Event::LayersChanged { group, .. } => {
+                // What was refused for a missing name may have it now.
+                let stands = |verdict: &Verdict| !matches!(verdict, Verdict::Refused(refusal) if refusal.reason == Reason::InvalidConfiguration);
+                self.source.verdicts.retain(|_, verdict| stands(verdict));
                 self.retries.remove(&Key::Group(group, Lane::Publication));
             }
             Event::Suspended { group, .. } => {
@@ -335,7 +340,8 @@ impl Observed {
         match outcome {
             Outcome::Staged { inputs, result: Ok(prepared) } => {
                 facts.disk.copies.clone_from(&prepared.copies);
-                facts.staged = Some(Staged { inputs, prepared: *prepared });
+                let launch = prepared.launch.as_ref().map(crate::model::Launch::digest);
+                facts.staged = Some(Staged { inputs, prepared: *prepared, launch });
             }
             Outcome::Staged { result: Err(failure), .. } => {
                 self.failed(Key::Group(name.clone(), Lane::Publication), failure, now.moment);

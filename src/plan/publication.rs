@@ -2,7 +2,7 @@
 
 use crate::model::{GroupName, PublicationId, Reason, ServiceState};
 
-use super::{Action, Drift, GroupFacts, Key, Lane, Prepared, Turn, Wanted};
+use super::{Action, Drift, GroupFacts, Key, Lane, Staged, Turn, Wanted};
 
 /// What the service may rely on: the prepared group, once its files are shown. `None` while anything of it is missing; what
 /// ran before goes on as it is.
@@ -11,7 +11,7 @@ pub(super) fn plan<'a>(
     name: &GroupName,
     wanted: &std::sync::Arc<Wanted>,
     facts: &'a GroupFacts,
-) -> Option<&'a Prepared> {
+) -> Option<&'a Staged> {
     let Some(staged) = facts.staged.as_ref().filter(|staged| staged.inputs == wanted.inputs) else {
         stage(turn, name, wanted, false);
         return None;
@@ -22,7 +22,7 @@ pub(super) fn plan<'a>(
         if facts.disk.link.is_some() && is_at_rest(turn, name, facts, None) {
             turn.act(key(name), Action::Withdraw { group: name.clone(), mount_path: facts.disk.link.clone() });
         }
-        return Some(prepared);
+        return Some(staged);
     };
     if facts.disk.shown != Some(publication) || facts.disk.link.as_deref() != Some(&mount.path) {
         switch(turn, name, publication, &mount.path, facts);
@@ -37,7 +37,7 @@ pub(super) fn plan<'a>(
         Drift::Suspected => turn.act(key(name), Action::Verify { group: name.clone(), publication }),
         Drift::None => prune(turn, name, facts, mount.keep),
     }
-    Some(prepared)
+    Some(staged)
 }
 
 fn key(name: &GroupName) -> Key {

@@ -1,22 +1,16 @@
 //! What the process does: run, replace, reload, amend, stop.
 
 use crate::model::{
-    Group, GroupName, HookKind, Policy, Ready, Reason, Reload, Service, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
-    Topology, View,
+    Digest, Group, GroupName, HookKind, Launch, Policy, PublicationId, Ready, Reason, Reload, Service, ServiceKind,
+    ServiceReport, ServiceSpec, ServiceState, Topology, View,
 };
 
-use super::{Action, GroupFacts, Key, Lane, Prepared, Turn, Wanted};
+use super::{Action, GroupFacts, Key, Lane, Staged, Turn, Wanted};
 
 /// True where the process is up and belongs to what is wanted, so that its health says something about it.
-pub(super) fn plan(
-    turn: &mut Turn<'_>,
-    name: &GroupName,
-    wanted: &Wanted,
-    facts: &GroupFacts,
-    prepared: Option<&Prepared>,
-) -> bool {
+pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts: &GroupFacts, staged: Option<&Staged>) -> bool {
     let Some(service) = &wanted.group.service else {
-        return prepared.is_some() && without_service(turn, name, facts);
+        return staged.is_some() && without_service(turn, name, facts);
     };
     if !turn.observed.keeper_ready {
         turn.wait(name, Reason::KeeperAway, "the keeper has not told yet what runs");
@@ -29,19 +23,19 @@ pub(super) fn plan(
         }
         return false;
     }
-    let Some(prepared) = prepared else { return false };
+    let Some(staged) = staged else { return false };
     if service.container.is_some() {
         turn.wait(name, Reason::NotCarriedOut, "containers are not carried out by this version; nothing is started");
         return false;
     }
-    let Some(spec) = spec(turn, wanted, service, prepared) else { return false };
+    let Some(aim) = Aim::new(wanted, service, staged) else { return false };
     let Some(report) = &facts.service else {
         turn.wait(name, Reason::Starting, "being started");
         said_failure(turn, name);
-        turn.act(key(name), Action::Run { spec: Box::new(spec), restart: false });
+        turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: false });
         return false;
     };
-    converge(turn, name, service, spec, report, facts)
+    converge(turn, name, &aim, report, facts)
 }
 
 fn key(name: &GroupName) -> Key {
@@ -80,58 +74,81 @@ fn without_service(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) ->
     false
 }
 
-fn spec(turn: &Turn<'_>, wanted: &Wanted, service: &Service, prepared: &Prepared) -> Option<ServiceSpec> {
-    let group = &wanted.group;
-    let data_dir = &turn.desired.host.data_dir;
-    let view = prepared.publication.map(|publication| View {
-        publication,
-        source: format!("{data_dir}/publications/{}/{publication}", group.name),
-        point: format!("{data_dir}/view/{}", group.name),
-    });
-    Some(ServiceSpec {
-        group: group.name.clone(),
-        revision: group.revision,
-        release: wanted.first.tag.to_string(),
-        launch: prepared.launch.clone()?,
-        policy: Policy {
+/// What the process is to be. Compared piece by piece; put together as a spec only where something is to be done about it.
+struct Aim<'a> {
+    group: &'a Group,
+    service: &'a Service,
+    release: &'a crate::model::TagName,
+    launch: &'a Launch,
+    launch_digest: Digest,
+    publication: Option<PublicationId>,
+}
+
+impl<'a> Aim<'a> {
+    fn new(wanted: &'a Wanted, service: &'a Service, staged: &'a Staged) -> Option<Self> {
+        Some(Self {
+            group: &wanted.group,
+            service,
+            release: &wanted.first.tag,
+            launch: staged.prepared.launch.as_ref()?,
+            launch_digest: staged.launch?,
+            publication: staged.prepared.publication,
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        let service = self.service;
+        Policy {
             kind: service.kind,
             stop_signal: service.stop_signal,
             stop_timeout: service.stop_timeout,
             backoff: service.backoff,
             ready_when_started: match service.ready {
                 Ready::Started => true,
-                Ready::Health => !group.hooks.get(&HookKind::HealthCheck).is_some_and(super::health::is_carried_out),
+                Ready::Health => !self.group.hooks.get(&HookKind::HealthCheck).is_some_and(super::health::is_carried_out),
                 // Readiness by message comes with a later version; until then a start counts, and the status says so.
                 Ready::Notify | Ready::Fd => true,
             },
-        },
-        view,
-    })
+        }
+    }
+
+    fn view(&self, turn: &Turn<'_>) -> Option<View> {
+        let (data_dir, name) = (&turn.desired.host.data_dir, &self.group.name);
+        self.publication.map(|publication| View {
+            publication,
+            source: format!("{data_dir}/publications/{name}/{publication}"),
+            point: format!("{data_dir}/view/{name}"),
+        })
+    }
+
+    fn spec(&self, turn: &Turn<'_>) -> Box<ServiceSpec> {
+        Box::new(ServiceSpec {
+            group: self.group.name.clone(),
+            revision: self.group.revision,
+            release: self.release.to_string(),
+            launch: self.launch.clone(),
+            policy: self.policy(),
+            view: self.view(turn),
+        })
+    }
 }
 
-fn converge(
-    turn: &mut Turn<'_>,
-    name: &GroupName,
-    service: &Service,
-    spec: ServiceSpec,
-    report: &ServiceReport,
-    facts: &GroupFacts,
-) -> bool {
-    let other_launch = report.launch != spec.launch.digest();
-    let other_revision = report.revision != spec.revision;
+fn converge(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceReport, facts: &GroupFacts) -> bool {
+    let other_launch = report.launch != aim.launch_digest;
+    let other_revision = report.revision != aim.group.revision;
     match report.state {
         ServiceState::Stopping => turn.wait(name, Reason::Stopping, "stopping"),
-        ServiceState::Done if service.kind == ServiceKind::Task && !other_revision => return true,
+        ServiceState::Done if aim.service.kind == ServiceKind::Task && !other_revision => return true,
         ServiceState::Failed if !other_revision && !other_launch && !facts.restart_asked => {
             turn.wait(name, Reason::ServiceFailed, failed_words(report));
         }
         ServiceState::Stopped | ServiceState::Done | ServiceState::Failed | ServiceState::Waiting => {
-            run(turn, name, spec, facts.restart_asked);
+            run(turn, name, aim, facts.restart_asked);
         }
         ServiceState::Unknown | ServiceState::Stuck => turn.wait(name, Reason::ServiceFailed, report.message.clone()),
         ServiceState::Backoff => {
             if other_launch || other_revision || facts.restart_asked {
-                run(turn, name, spec, false);
+                run(turn, name, aim, false);
             } else {
                 let cause = report.last_exit.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
                 let due = report.next_try.map(|at| format!("; next try at {at}")).unwrap_or_default();
@@ -139,7 +156,7 @@ fn converge(
             }
         }
         ServiceState::Starting | ServiceState::Running | ServiceState::Reloading => {
-            return up(turn, name, service, spec, report, facts);
+            return up(turn, name, aim, report, facts);
         }
     }
     false
@@ -152,48 +169,41 @@ fn failed_words(report: &ServiceReport) -> String {
     }
 }
 
-fn run(turn: &mut Turn<'_>, name: &GroupName, spec: ServiceSpec, restart: bool) {
+fn run(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, restart: bool) {
     turn.wait(name, if restart { Reason::Restarting } else { Reason::Starting }, "being started");
     said_failure(turn, name);
-    turn.act(key(name), Action::Run { spec: Box::new(spec), restart });
+    turn.act(key(name), Action::Run { spec: aim.spec(turn), restart });
 }
 
 /// A process is there: is it the right one, and does it see the right files?
-fn up(
-    turn: &mut Turn<'_>,
-    name: &GroupName,
-    service: &Service,
-    spec: ServiceSpec,
-    report: &ServiceReport,
-    facts: &GroupFacts,
-) -> bool {
-    let other_launch = report.launch != spec.launch.digest();
+fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceReport, facts: &GroupFacts) -> bool {
+    let other_launch = report.launch != aim.launch_digest;
     if other_launch || facts.restart_asked {
         // Another launch replaces the process by itself; asking for a restart beside it would start it twice in a row.
-        run(turn, name, spec, !other_launch);
+        run(turn, name, aim, !other_launch);
         return false;
     }
     let starting = report.state == ServiceState::Starting;
-    let wanted = spec.view.as_ref().map(|view| view.publication);
+    let wanted = aim.publication;
     if report.publication != wanted {
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
-        match (service.reload, spec.view.clone()) {
+        match (aim.service.reload, aim.view(turn)) {
             // Only another copy of what it sees: nothing to tell.
             (_, Some(view)) if same_content => reload(turn, name, view, None),
             // A process that is not ready may not have installed its handler yet: a signal could end it.
             (Reload::Signal(signal), Some(view)) if !starting => reload(turn, name, view, Some(signal)),
-            (Reload::Signal(_) | Reload::Restart, _) => run(turn, name, spec, true),
+            (Reload::Signal(_) | Reload::Restart, _) => run(turn, name, aim, true),
         }
         return false;
     }
-    if report.revision != spec.revision || report.policy != spec.policy {
+    if report.revision != aim.group.revision || report.policy != aim.policy() {
         turn.wait(name, Reason::Reloading, "taking over what touches no process");
         said_failure(turn, name);
-        turn.act(key(name), Action::Amend { spec: Box::new(spec) });
+        turn.act(key(name), Action::Amend { spec: aim.spec(turn) });
         return true;
     }
     if starting {
-        not_ready(turn, name, service, spec, facts);
+        not_ready(turn, name, aim, facts);
     }
     true
 }
@@ -204,13 +214,13 @@ fn reload(turn: &mut Turn<'_>, name: &GroupName, view: View, signal: Option<crat
     turn.act(key(name), Action::Reload { group: name.clone(), view, signal });
 }
 
-fn not_ready(turn: &mut Turn<'_>, name: &GroupName, service: &Service, spec: ServiceSpec, facts: &GroupFacts) {
-    let late = facts.started.after(service.start_timeout);
+fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, facts: &GroupFacts) {
+    let late = facts.started.after(aim.service.start_timeout);
     let said = facts.health.last.as_ref().map(|(result, _)| format!(": {}", result.message)).unwrap_or_default();
     if late <= turn.now {
-        let bound = humantime::format_duration(service.start_timeout);
+        let bound = humantime::format_duration(aim.service.start_timeout);
         turn.wait(name, Reason::StartFailed, format!("not ready within {bound}, started again{said}"));
-        turn.act(key(name), Action::Run { spec: Box::new(spec), restart: true });
+        turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: true });
         return;
     }
     turn.wake(late);

@@ -12,7 +12,7 @@ use tagfall::plan::{Action, Core, Event, Host, Outcome, Overview, Plan, Prepared
 use tagfall::release::Selection;
 
 use crate::Failure;
-use crate::clock::{ms_between, now_ns};
+use crate::clock::{ms_between, spent_ns};
 use crate::table::{Row, Sample};
 
 const GROUPS: usize = 10_000;
@@ -45,7 +45,12 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
     let (converged, told_converged) = (time(&core), time_words(&core, &core.plan(AT)));
     let (pending, told) = (pending.ok_or("never pending")?, told.ok_or("never pending")?);
     let row = |what: &str, sample: &Sample| {
-        Row::new(format!("plan, {GROUPS} groups, {what}"), "<= 20 ms", sample.words("ms"), sample.percentile(99) <= WANTED_MS)
+        Row::new(
+            format!("plan, {GROUPS} groups, {what}, processor time"),
+            "<= 20 ms",
+            sample.words("ms"),
+            sample.percentile(99) <= WANTED_MS,
+        )
     };
     Ok(vec![
         row("all converged", &converged),
@@ -57,9 +62,9 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
 
 fn time(core: &Core) -> Sample {
     let once = |_| {
-        let begun = now_ns();
+        let begun = spent_ns();
         let plan = core.plan(AT);
-        let end = now_ns();
+        let end = spent_ns();
         drop(plan);
         ms_between(begun, end)
     };
@@ -69,9 +74,9 @@ fn time(core: &Core) -> Sample {
 fn time_words(core: &Core, plan: &Plan) -> Sample {
     let before = Overview::default();
     let once = |_| {
-        let begun = now_ns();
+        let begun = spent_ns();
         let overview = explain(core, plan, &before, false, AT);
-        let end = now_ns();
+        let end = spent_ns();
         drop(overview);
         ms_between(begun, end)
     };
@@ -128,7 +133,7 @@ fn answer(action: Action, release: &Arc<Release>) -> (Outcome, Option<ServiceRep
         Action::Examine { tag } => Outcome::Examined { tag, result: Ok(release.clone()) },
         Action::Accept { release, first_tags } => Outcome::Accepted { release, first_tags },
         Action::MarkApplied { tag, .. } => Outcome::Applied { tag },
-        Action::Stage { wanted, .. } => Outcome::Staged { inputs: wanted.inputs, result: Ok(prepared(&wanted)) },
+        Action::Stage { wanted, .. } => Outcome::Staged { inputs: wanted.inputs, result: Ok(Box::new(prepared(&wanted))) },
         Action::Switch { publication, mount_path, .. } => Outcome::Switched { publication, mount_path },
         Action::Verify { publication, .. } => Outcome::Verified { publication, drifted: Vec::new() },
         Action::Prune { in_use, .. } => Outcome::Pruned(in_use),

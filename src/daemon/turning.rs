@@ -15,12 +15,15 @@ use super::wire::{Identity, status};
 use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Reason, Refusal, ServiceState, Suspension};
+use crate::model::{GroupName, Moment, Reason, Refusal, ServiceState, Suspension, Timestamp};
 use crate::plan::{Core, Event, Outcome, Overview, Plan, explain};
 use crate::process::News;
 
 /// Events that are taken in before the next plan, so that a flood of them leads to few plans.
 const EVENTS_PER_TURN_MAX: usize = 512;
+
+/// The wall clock may be set while a hold with an end is on: looked at again after so long.
+const HOLD_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How long services may take to stop on shutdown before the rest is left to the keeper.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
@@ -65,13 +68,13 @@ pub(super) enum Ending {
 impl Turning {
     /// Runs until the keeper ends it.
     pub(super) async fn run(&mut self) -> Ending {
-        let mut plan = self.turn();
         loop {
-            let ending = self.next(plan.wake_at).await;
-            if let Some(ending) = ending {
+            let hold = self.end_holds().await;
+            let plan = self.turn();
+            let due = [plan.wake_at, hold].into_iter().flatten().min();
+            if let Some(ending) = self.next(due).await {
                 return ending;
             }
-            plan = self.turn();
         }
     }
 
@@ -268,16 +271,12 @@ impl Turning {
     }
 
     async fn command(&mut self, command: Command, who: &str) -> Result<(), ApiError> {
-        let (group, verb, reason) = match command {
+        let (group, verb, reason, until) = match command {
             Command::Poll => {
                 self.core.observe(Event::LookNow, now());
                 return Ok(());
             }
-            Command::Service { until: Some(_), .. } => {
-                let words = "this version holds a stop until `service start` or a new revision; leave `until` out";
-                return Err(ApiError::new(Failure::Invalid, "NotCarriedOut", words));
-            }
-            Command::Service { group, verb, reason, until: None } => (group, verb, reason),
+            Command::Service { group, verb, reason, until } => (group, verb, reason, until),
         };
         if self.core.desired().groups.get(&group).is_none_or(|wanted| wanted.group.service.is_none()) {
             return Err(ApiError::new(Failure::Conflict, "NoService", format!("{group} runs no service here")));
@@ -286,7 +285,7 @@ impl Turning {
         let message = format!("{} by {who}: {words}", verb.name());
         self.tell(Happened::new(wire::EventKind::Normal, Reason::StoppedByOperator, group.to_string(), message));
         match verb {
-            ServiceVerb::Stop => self.suspend(&group, Some((who, words))).await,
+            ServiceVerb::Stop => self.suspend(&group, Some((who, words, until))).await,
             ServiceVerb::Start => self.suspend(&group, None).await,
             ServiceVerb::Restart => {
                 self.core.observe(Event::RestartAsked(group), now());
@@ -295,10 +294,29 @@ impl Turning {
         }
     }
 
+    /// Ends holds whose time is over; says when the next one's will be.
+    async fn end_holds(&mut self) -> Option<Moment> {
+        let at = now();
+        let holds = self.core.suspended().iter().filter_map(|(group, hold)| Some((group.clone(), hold.until?)));
+        let (over, left): (Vec<_>, Vec<_>) = holds.partition(|(_, until)| *until <= at.wall);
+        for (group, _) in over {
+            match self.suspend(&group, None).await {
+                Ok(()) => {
+                    let message = "the time of its stop is over: started again";
+                    self.tell(Happened::new(wire::EventKind::Normal, Reason::Starting, group.to_string(), message));
+                }
+                Err(error) => tracing::warn!(%group, %error, "its stop goes on"),
+            }
+        }
+        let wait = |until: Timestamp| Duration::from_millis(until.0.saturating_sub(at.wall.0)).min(HOLD_LOOK_MAX);
+        left.into_iter().map(|(_, until)| at.moment.after(wait(until))).min()
+    }
+
     /// Written down before it is followed: an operator's word outlives this process.
-    async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String)>) -> Result<(), ApiError> {
+    async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String, Option<Timestamp>)>) -> Result<(), ApiError> {
         let revision = self.core.desired().groups.get(group).map(|wanted| wanted.group.revision);
-        let suspension = hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
+        let suspension =
+            hold.map(|(who, reason, until)| Suspension { who: who.to_owned(), reason, since: now().wall, until, revision });
         let (context, name, kept) = (self.context.clone(), group.clone(), suspension.clone());
         let recorded = tokio::task::spawn_blocking(move || {
             context.remember(|state| match kept {

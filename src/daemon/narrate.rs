@@ -50,7 +50,7 @@ fn group(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatus>
     for condition in &after.conditions {
         let old = before.and_then(|before| before.conditions.iter().find(|old| old.kind == condition.kind));
         if old.is_none_or(|old| old.status != condition.status || (old.reason != condition.reason && is_lasting(condition))) {
-            condition_event(out, name, condition, old.is_some());
+            condition_event(out, name, condition, old.map(|old| old.status));
         }
     }
 }
@@ -60,13 +60,13 @@ fn is_lasting(condition: &Condition) -> bool {
     matches!(condition.kind, ConditionKind::Stalled | ConditionKind::Healthy | ConditionKind::DriftDetected)
 }
 
-fn condition_event(out: &mut Vec<Happened>, name: &GroupName, condition: &Condition, known: bool) {
+fn condition_event(out: &mut Vec<Happened>, name: &GroupName, condition: &Condition, was: Option<Truth>) {
     let kind = match (condition.kind, condition.status) {
         (ConditionKind::Stalled | ConditionKind::DriftDetected, Truth::True) | (ConditionKind::Healthy, Truth::False) => {
             EventKind::Warning
         }
         (ConditionKind::Ready, Truth::True) | (ConditionKind::Suspended, _) => EventKind::Normal,
-        (ConditionKind::Healthy, Truth::True) if known => EventKind::Normal,
+        (ConditionKind::Healthy, Truth::True) if was == Some(Truth::False) => EventKind::Normal,
         (ConditionKind::DriftDetected, Truth::False) => EventKind::Normal,
         _ => return,
     };

@@ -16,7 +16,7 @@ use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
 use crate::model::{GroupName, Moment, Reason, Refusal, ServiceState, Suspension, Timestamp};
-use crate::plan::{Core, Event, Outcome, Overview, Plan, explain};
+use crate::plan::{Core, Event, Key, Lane, Outcome, Overview, Plan, Wanted, explain};
 use crate::process::News;
 
 /// Events that are taken in before the next plan, so that a flood of them leads to few plans.
@@ -206,8 +206,15 @@ impl Turning {
     fn knows_all(&self) -> bool {
         let observed = self.core.observed();
         let source = &observed.source;
-        let restored = source.accepted.is_none() || self.core.desired().release.is_some();
-        observed.keeper_ready && (restored || !source.postponed.is_empty() || !source.verdicts.is_empty())
+        let restored = self.core.desired().release.is_some();
+        let looked_at = |(name, wanted): (&GroupName, &Arc<Wanted>)| {
+            let staged = observed.groups.get(name).and_then(|facts| facts.staged.as_ref());
+            let failed = observed.failure(&Key::Group(name.clone(), Lane::Publication)).is_some();
+            failed || staged.is_some_and(|staged| staged.inputs == wanted.inputs)
+        };
+        let groups = &self.core.desired().groups;
+        observed.keeper_ready
+            && (source.accepted.is_none() || (restored && groups.iter().all(looked_at)) || !source.postponed.is_empty())
     }
 
     /// Refused tags are kept, so that a restart does not tell of them as news.

@@ -202,8 +202,10 @@ fn healthy(
     let up = facts.service.as_ref().is_none_or(|report| {
         matches!(report.state, ServiceState::Running | ServiceState::Reloading | ServiceState::Starting | ServiceState::Done)
     });
+    if !up {
+        return;
+    }
     let (truth, reason) = match status {
-        _ if !up => (Truth::False, Reason::HealthCritical),
         HealthStatus::Ok | HealthStatus::Warning => (Truth::True, Reason::HealthOk),
         HealthStatus::Critical if facts.health.criticals >= hook.failures => (Truth::False, Reason::HealthCritical),
         HealthStatus::Critical if facts.health.passed => (Truth::True, Reason::HealthCritical),

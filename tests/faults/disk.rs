@@ -122,20 +122,58 @@ fn a_disk_without_any_room_is_named_and_used_again_once_it_has_some() {
     host.wait_applied("v1.1.0", 1);
 }
 
-#[test]
-fn a_data_folder_that_becomes_read_only_holds_up_updates_only() {
-    let Ok((host, disk)) = host() else { return };
+/// Folders that nobody may write to as long as it lives: read-only mounts of them over themselves.
+struct ReadOnly(Vec<PathBuf>);
+
+impl ReadOnly {
+    fn over(folders: Vec<PathBuf>) -> Self {
+        let made = Self(folders);
+        for folder in &made.0 {
+            run(Command::new("mount").arg("--bind").args([folder, folder]));
+            run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(folder));
+        }
+        made
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            drop(Command::new("umount").arg("--lazy").arg(folder).status());
+        }
+    }
+}
+
+/// Read-only folders while it runs: named, nothing stops, and the update goes on once they can be written again.
+fn read_only_while_running(folders: &[&str], reason: &str) {
+    let Ok(()) = common::need_root().and_then(|()| common::rights_to_mount()) else { return };
+    let host = Host::start();
     let before = host.untouched();
-    disk.remount("ro");
+    let read_only = ReadOnly::over(folders.iter().map(|folder| host.path("data").join(folder)).collect());
     host.release("v1.1.0");
-    let message = wait_for("the disk is named", LONG, || {
+    let status = wait_for("the disk is named", LONG, || {
         let status = host.supervisor.status()?.to_string();
         if status.contains("Read-only file system") { Ok(status) } else { Err(format!("{status}\n{}", host.supervisor.log())) }
     });
-    assert!(message.contains("GitOperationFailed") || message.contains("PublishFailed"), "{message}");
+    assert!(status.contains(reason), "{reason}: {status}");
     assert_eq!(host.untouched(), before);
-    disk.remount("rw");
+    drop(read_only);
     host.wait_applied("v1.1.0", 1);
+}
+
+#[test]
+fn a_store_that_becomes_read_only_holds_up_updates_only() {
+    read_only_while_running(&["git"], "GitOperationFailed");
+}
+
+#[test]
+fn publications_that_become_read_only_hold_up_updates_only() {
+    read_only_while_running(&["publications", "view"], "PublishFailed");
+}
+
+#[test]
+fn a_state_that_becomes_read_only_holds_up_updates_only() {
+    read_only_while_running(&["state"], "PublishFailed");
 }
 
 #[test]

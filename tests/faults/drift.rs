@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use common::{LONG, SHORT, Skipped, Supervisor, Tagfall, wait_for, wait_until};
+use common::{LONG, SHORT, Skipped, Tagfall, wait_for, wait_until};
 
 use crate::host::{Host, text};
 
@@ -55,7 +55,7 @@ fn as_nobody() -> Result<Host, Skipped> {
     fs::copy(env!("CARGO_BIN_EXE_tagfall"), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let through = [setpriv.as_str(), "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
-    host.supervisor = Supervisor::start_with(&Tagfall::new(program), host.dir.path(), &host.settings, &through);
+    host.supervisor.start_again(&Tagfall::new(program), &host.settings, &through);
     host.supervisor.wait_ready("v1.0.0");
     Ok(host)
 }

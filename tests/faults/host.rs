@@ -58,11 +58,12 @@ impl Host {
     /// Stops all, as a person would with ctrl-C.
     pub(crate) fn stop(&mut self) {
         assert_eq!(self.supervisor.terminate(), Some(0), "{}", self.supervisor.log());
+        assert!(!self.path("api.sock").exists(), "the socket is left: {}", self.supervisor.log());
     }
 
     /// Starts it again on what is there.
     pub(crate) fn start_again(&mut self) {
-        self.supervisor = Supervisor::start_with(&tagfall(), self.dir.path(), &self.settings, &[]);
+        self.supervisor.start_again(&tagfall(), &self.settings, &[]);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

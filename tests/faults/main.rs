@@ -9,5 +9,6 @@ mod disk;
 mod drift;
 mod host;
 mod operator;
+mod remotes;
 mod state;
 mod sudden;

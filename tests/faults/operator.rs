@@ -86,7 +86,7 @@ fn an_accepted_release_that_settings_no_longer_allow_runs_on_and_is_named() {
     let mut host = Host::start();
     let allowed = host.settings.clone();
     host.stop();
-    host.settings = allowed.replacen("poll = \"1s\"", "poll = \"1s\"\nlimits = { tree_bytes = 64 }", 1);
+    host.settings = allowed.replacen("poll = \"1s\"", "poll = \"1s\"\nlimits = { objects = 2 }", 1);
     host.start_again();
     let message = host.said("LimitExceeded");
     assert!(message.contains("v1.0.0"), "{message}");

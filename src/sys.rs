@@ -301,8 +301,8 @@ pub mod git {
 
     use git2::ConfigLevel;
 
-    /// Largest object that a chain of deltas may make: a delta of 16 KB can ask for 1 GiB.
-    const DELTA_MAX_BYTES: usize = 64 << 20;
+    /// Largest object that a chain of deltas may make, until somebody sets more: a delta of 16 KB can ask for 1 GiB.
+    const DELTA_MAX_BYTES: u64 = 32 << 20;
     /// Objects of one pack, whatever its header says.
     const PACK_MAX_OBJECTS: usize = 2_000_000;
     /// One mapped window of a pack, and all of them together: the default of 1 GiB each would not fit a bounded process.
@@ -332,10 +332,20 @@ pub mod git {
                 let _ = git2::opts::set_verify_owner_validation(false);
                 let _ = git2::opts::set_mwindow_size(WINDOW_BYTES);
                 let _ = git2::opts::set_mwindow_mapped_limit(WINDOWS_BYTES);
-                libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECT_SIZE as libc::c_int, DELTA_MAX_BYTES);
                 libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECTS as libc::c_int, PACK_MAX_OBJECTS);
             }
+            allow_deltas(DELTA_MAX_BYTES);
         });
+    }
+
+    /// Lets deltas make objects of so many bytes, where that is more than they may anyway.
+    pub fn allow_deltas(bytes: u64) {
+        let bytes = usize::try_from(bytes.max(DELTA_MAX_BYTES)).unwrap_or(usize::MAX);
+        #[expect(unsafe_code, reason = "a process-wide libgit2 option without a safe form")]
+        // SAFETY: the option takes one `size_t` and stores it.
+        unsafe {
+            libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECT_SIZE as libc::c_int, bytes);
+        }
     }
 
     /// How long a server may take to accept a connection, and between two of its bytes.

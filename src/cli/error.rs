@@ -119,6 +119,11 @@ impl CliError {
         Self::CouldNotRun { step: step.into(), source: source.into() }
     }
 
+    /// A step that failed.
+    pub(crate) fn failed(step: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::Failed { step: step.into(), source: source.into() }
+    }
+
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {

@@ -11,6 +11,7 @@ mod client;
 mod completions;
 mod config;
 mod demo;
+mod demo_web;
 mod diff;
 mod error;
 mod events;
@@ -18,9 +19,11 @@ mod hidden;
 mod init;
 pub mod log;
 mod man;
+mod place;
 mod plan;
 mod release;
 mod render;
+mod repository;
 mod service;
 mod status;
 mod supervise;
@@ -155,6 +158,9 @@ enum Command {
     /// One bounded fetch; started by the supervisor
     #[command(hide = true)]
     FetchChild(hidden::Args),
+    /// A small web server to try things with: the service of what `init` and `demo` make
+    #[command(hide = true)]
+    DemoWeb(demo_web::Args),
 }
 
 /// What every command gets beside its arguments.
@@ -270,6 +276,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Keeper(args) => return hidden::keeper(args),
         Command::Supervisor(args) => return hidden::supervisor(args),
         Command::FetchChild(args) => return Ok(hidden::fetch_child(args)),
+        Command::DemoWeb(args) => demo_web::run(args, context),
     };
     exit.map(ExitCode::from)
 }

@@ -82,7 +82,7 @@ async fn watch(args: &Args, client: &Client, out: Out) -> Result<Exit, CliError>
 }
 
 /// The whole status.
-fn all(status: &Status, now: Timestamp, width: Option<usize>) -> String {
+pub(super) fn all(status: &Status, now: Timestamp, width: Option<usize>) -> String {
     let mut rows = Vec::new();
     for group in &status.groups {
         rows.extend(lines(group, now));
@@ -150,6 +150,7 @@ fn causes(group: &Group, now: Timestamp) -> Vec<String> {
     {
         words.push(format!("{}{}", ready.message, in_brackets(ready.since, now)));
     }
+    words.extend(group.notices.iter().map(|notice| format!("note: {notice}")));
     words.dedup();
     words
 }
@@ -250,6 +251,12 @@ fn one(group: &Group, now: Timestamp, width: Option<usize>) -> String {
     rows.push(("rollout", format!("{}, {} of {} updated", word(&rollout.phase), rollout.updated, rollout.total), PLAIN));
     for wait in &group.waits {
         rows.push(("waits", format!("{} [{}]", wait.message, word(&wait.reason)), WARN));
+    }
+    if let Some(service) = group.service.as_ref().filter(|service| !service.message.is_empty()) {
+        rows.push(("note", service.message.clone(), WARN));
+    }
+    for notice in &group.notices {
+        rows.push(("notice", notice.clone(), WARN));
     }
     for condition in &group.conditions {
         let since = in_brackets(condition.since, now);

@@ -47,21 +47,50 @@ fn key_value(text: &str) -> Result<String, String> {
 impl SettingsArgs {
     /// Reads the settings; every error is listed.
     pub(super) fn read(&self) -> Result<Settings, CliError> {
+        let text = self.text()?;
+        if text.is_none() && self.set.is_empty() && environment().keys().all(|key| !key.starts_with("TAGFALL_SOURCE")) {
+            return Err(self.unread(std::io::ErrorKind::NotFound.into()));
+        }
+        self.parse(text.as_deref(), &self.set)
+    }
+
+    /// For a command that needs no supervisor: where there is no file, one that only names the repository stands in for it.
+    pub(super) fn read_beside(&self, repository: &Path) -> Result<Settings, CliError> {
+        let text = self.text()?;
+        if text.is_none() && self.config != Path::new(DEFAULT_CONFIG) {
+            return Err(self.unread(std::io::ErrorKind::NotFound.into()));
+        }
+        let mut set = Vec::new();
+        if text.is_none() {
+            set = vec![format!("source.url={}", repository.display()), "source.verify.mode=off".to_owned()];
+        }
+        set.extend(self.set.iter().cloned());
+        self.parse(text.as_deref(), &set)
+    }
+
+    /// Whether anything was said on the command line.
+    pub(super) fn is_given(&self) -> bool {
+        !self.set.is_empty() || self.config != Path::new(DEFAULT_CONFIG)
+    }
+
+    fn text(&self) -> Result<Option<String>, CliError> {
+        match std::fs::read_to_string(&self.config) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.unread(error)),
+        }
+    }
+
+    fn unread(&self, error: std::io::Error) -> CliError {
+        CliError::could_not_run(format!("read the supervisor's file `{}`", self.config.display()), error)
+    }
+
+    fn parse(&self, text: Option<&str>, set: &[String]) -> Result<Settings, CliError> {
         let path = self.config.display().to_string();
-        let text = match std::fs::read_to_string(&self.config) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if self.set.is_empty() && environment().keys().all(|key| !key.starts_with("TAGFALL_SOURCE")) {
-                    return Err(CliError::could_not_run(format!("read the supervisor's file `{path}`"), error));
-                }
-                None
-            }
-            Err(error) => return Err(CliError::could_not_run(format!("read the supervisor's file `{path}`"), error)),
-        };
         let env: Vec<(String, String)> = environment().into_iter().collect();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let file = text.as_deref().map(|text| (path.as_str(), text));
-        parse_settings(file, &env, &self.set, &host)
+        let file = text.map(|text| (path.as_str(), text));
+        parse_settings(file, &env, set, &host)
             .map_err(|found| Problems::new(found).could_not_run("read the supervisor's settings"))
     }
 
@@ -76,7 +105,7 @@ impl SettingsArgs {
 }
 
 /// The environment, where it is text.
-fn environment() -> BTreeMap<String, String> {
+pub(super) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 

@@ -8,9 +8,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::{diff, examine, secrets, stage};
 use crate::api::{Answer, ApiError, Failure, Query, wire};
-use crate::model::{
-    Group, GroupName, ObjectId, PublicationId, Reason, Release, Reload, RemoteTag, ServiceReport, TagName, Timestamp,
-};
+use crate::model::{Digest, Group, GroupName, ObjectId, PublicationId, Reason, Release, Reload, RemoteTag, TagName, Timestamp};
 use crate::plan::{Core, Overview};
 use crate::render;
 
@@ -228,8 +226,9 @@ async fn plan(context: &Arc<Context>, facts: &Facts, tag: Option<TagName>) -> Re
             let known = observed.groups.get(name);
             let rendered = stage::render_here(&context, group, (&release.tag, &release.commit));
             let shown = known.and_then(|facts| facts.disk.shown);
-            let service = known.and_then(|facts| facts.service.as_ref());
-            steps.extend(group_steps(name, group, rendered, shown, service));
+            let runs = known.and_then(|facts| facts.service.as_ref());
+            let runs = runs.map(|report| Runs { launch: report.launch, revision: report.revision });
+            steps.extend(group_steps(name, group, rendered, shown, runs));
         }
         steps
     });
@@ -241,13 +240,21 @@ fn step(group: &GroupName, action: &str, message: impl Into<String>) -> wire::Pl
     wire::PlanStep { group: group.clone(), action: action.to_owned(), message: message.into() }
 }
 
+/// What matters of a service that is there already.
+pub(crate) struct Runs {
+    /// [`Launch::digest`](crate::model::Launch::digest) of what it was started with.
+    pub(crate) launch: Digest,
+    /// The revision in force.
+    pub(crate) revision: Digest,
+}
+
 /// What one group would go through, from what it would be and what stands now.
 pub(crate) fn group_steps(
     name: &GroupName,
     group: &Group,
     rendered: Result<stage::Rendered, Vec<String>>,
     shown: Option<PublicationId>,
-    service: Option<&ServiceReport>,
+    runs: Option<Runs>,
 ) -> Vec<wire::PlanStep> {
     let rendered = match rendered {
         Ok(rendered) => rendered,
@@ -260,16 +267,16 @@ pub(crate) fn group_steps(
         steps.push(step(name, "publish", format!("{} files at `{}`", rendered.files.len(), mount.path)));
     }
     let (Some(declared), Some(launch)) = (&group.service, &rendered.launch) else { return steps };
-    match service {
+    match runs {
         None => steps.push(step(name, "start", format!("`{}`", launch.argv.join(" ")))),
-        Some(report) if report.launch != launch.digest() => {
+        Some(runs) if runs.launch != launch.digest() => {
             steps.push(step(name, "restart", "what it is started with changes"));
         }
         Some(_) if files.is_some() => match declared.reload {
             Reload::Restart => steps.push(step(name, "restart", "its files change, and `reload_signal` is `restart`")),
             Reload::Signal(signal) => steps.push(step(name, "reload", format!("its files change: told by {signal}"))),
         },
-        Some(report) if report.revision != group.revision => {
+        Some(runs) if runs.revision != group.revision => {
             steps.push(step(name, "amend", "only what touches no process changes"));
         }
         Some(_) => {}

@@ -25,42 +25,18 @@ pub(super) struct Context {
     pub(super) publisher: Publisher,
     pub(super) drift: DriftWatch,
     pub(super) keeper: Keeper,
-    store: Store,
-    state: Mutex<State>,
-    layers: Mutex<BTreeMap<GroupName, Arc<Vec<Layer>>>>,
+    pub(super) store: Store,
+    pub(super) state: Mutex<State>,
+    pub(super) layers: Mutex<BTreeMap<GroupName, Arc<Vec<Layer>>>>,
     /// Declared commands of checks, rendered, by group and name.
-    commands: Mutex<BTreeMap<GroupName, Commands>>,
+    pub(super) commands: Mutex<BTreeMap<GroupName, Commands>>,
     /// The environment as the supervisor was started with it.
     pub(super) env: BTreeMap<String, String>,
     /// Folders below which groups may publish; `None` = anywhere that the manifest's own rules allow.
     pub(super) mount_roots: Option<Vec<String>>,
 }
 
-/// What [`Context::new`] takes.
-pub(super) struct Parts {
-    pub(super) data_dir: PathBuf,
-    pub(super) ring: Option<String>,
-    pub(super) host: Host,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) source: Source,
-    pub(super) publisher: Publisher,
-    pub(super) drift: DriftWatch,
-    pub(super) keeper: Keeper,
-    pub(super) store: Store,
-    pub(super) state: State,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) mount_roots: Option<Vec<String>>,
-}
-
 impl Context {
-    /// Puts together what starting up has opened.
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { data_dir, ring, host, labels, source, publisher, drift, keeper, store, state, env, mount_roots } = parts;
-        let state = Mutex::new(state);
-        let (layers, commands) = (Mutex::default(), Mutex::default());
-        Self { data_dir, ring, host, labels, source, publisher, drift, keeper, store, state, layers, commands, env, mount_roots }
-    }
-
     /// A declared command of a group's check.
     pub(super) fn command(&self, group: &GroupName, name: &str) -> Option<Vec<String>> {
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,5 +70,13 @@ impl Context {
     /// Reads the durable state.
     pub(super) fn state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why a group may not publish at a path on this host; `None` where it may.
+    pub(super) fn outside_roots(&self, path: &str) -> Option<String> {
+        let roots = self.mount_roots.as_ref()?;
+        let below = |root: &String| path.starts_with(&format!("{}/", root.trim_end_matches('/')));
+        (!roots.iter().any(below))
+            .then(|| format!("mount path `{path}` is below none of this supervisor's `mount_roots` ({})", roots.join(", ")))
     }
 }

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use semver::Version;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::context::Context;
 use super::{examine, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
 use crate::keeper::wire::Request;
-use crate::model::{Check, CheckResult, FirstTag, GroupName, PublicationId, Reason, Timestamp};
+use crate::model::{FirstTag, GroupName, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
 use crate::plan::{Action, Event, Failure, Key, Outcome};
 use crate::publish::PublishError;
-use crate::store::{Accepted, PublishedAt};
+use crate::store::{Accepted, PublishedAt, StoreError};
 
 /// Starts an effect; its answer comes as an event that carries `attempt`.
 pub(super) fn start(
@@ -40,63 +41,47 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
             Outcome::Examined { tag, result }
         }
         Action::Check { group, incarnation, check, timeout } => {
-            let exec = Exec { context, group: &group };
-            let result = check_once(&check, timeout, &exec).await;
+            let result = crate::hooks::check(&check, timeout, &Exec { context, group: &group }).await;
             Outcome::Checked { incarnation, result }
         }
-        Action::Run { .. }
-        | Action::Amend { .. }
-        | Action::Reload { .. }
-        | Action::Restart { .. }
-        | Action::MarkReady { .. }
-        | Action::Stop { .. }
-        | Action::Forget { .. } => ask_keeper(context, action).await,
-        Action::Accept { .. }
-        | Action::MarkApplied { .. }
-        | Action::Stage { .. }
-        | Action::Switch { .. }
-        | Action::Verify { .. }
-        | Action::Prune { .. }
-        | Action::Withdraw { .. } => {
-            let context = context.clone();
-            let done = tokio::task::spawn_blocking(move || on_disk(&context, action, wall)).await;
-            done.unwrap_or_else(|error| {
-                Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}")))
-            })
+        Action::Run { spec, restart } => {
+            let again = restart.then(|| Request::Restart { group: spec.group.clone() });
+            ask_keeper(context, std::iter::once(Request::Run(spec)).chain(again)).await
+        }
+        Action::Amend { spec } => {
+            let ServiceSpec { group, revision, release, policy, .. } = *spec;
+            ask_keeper(context, [Request::Amend { group, revision, release, policy }]).await
+        }
+        Action::Reload { group, view, signal } => ask_keeper(context, [Request::Reload { group, view, signal }]).await,
+        Action::Restart { group } => ask_keeper(context, [Request::Restart { group }]).await,
+        Action::MarkReady { group, incarnation } => ask_keeper(context, [Request::MarkReady { group, incarnation }]).await,
+        Action::Stop { group } => ask_keeper(context, [Request::Stop { group }]).await,
+        Action::Forget { group } => ask_keeper(context, [Request::Forget { group }]).await,
+        Action::Accept { release, first_tags } => {
+            on_disk(context, move |context| accept(context, release, first_tags, wall)).await
+        }
+        Action::MarkApplied { tag, floor } => {
+            on_disk(context, move |context| mark_applied(context, tag, floor.as_ref(), wall)).await
+        }
+        Action::Stage { wanted, fresh_copy } => {
+            let stage = move |context: &Context| {
+                let result = stage::stage(context, &wanted, fresh_copy).map(Box::new);
+                Ok(Outcome::Staged { inputs: wanted.inputs, result })
+            };
+            on_disk(context, stage).await
+        }
+        Action::Switch { group, publication, mount_path, old_path } => {
+            on_disk(context, move |context| switch(context, &group, publication, mount_path, old_path.as_deref())).await
+        }
+        Action::Verify { group, publication } => on_disk(context, move |context| verify(context, &group, publication)).await,
+        Action::Prune { group, keep, in_use } => on_disk(context, move |context| prune(context, &group, keep, &in_use)).await,
+        Action::Withdraw { group, mount_path } => {
+            on_disk(context, move |context| withdraw(context, &group, mount_path.as_deref())).await
         }
     }
 }
 
-async fn check_once(check: &Check, timeout: std::time::Duration, exec: &Exec<'_>) -> CheckResult {
-    crate::hooks::check(check, timeout, exec).await
-}
-
-async fn ask_keeper(context: &Context, action: Action) -> Outcome {
-    let requests = match action {
-        Action::Run { spec, restart } => {
-            let group = spec.group.clone();
-            let restart = restart.then_some(Request::Restart { group });
-            std::iter::once(Request::Run(spec)).chain(restart).collect()
-        }
-        Action::Amend { spec } => {
-            vec![Request::Amend { group: spec.group, revision: spec.revision, release: spec.release, policy: spec.policy }]
-        }
-        Action::Reload { group, view, signal } => vec![Request::Reload { group, view, signal }],
-        Action::Restart { group } => vec![Request::Restart { group }],
-        Action::MarkReady { group, incarnation } => vec![Request::MarkReady { group, incarnation }],
-        Action::Stop { group } => vec![Request::Stop { group }],
-        Action::Forget { group } => vec![Request::Forget { group }],
-        Action::List
-        | Action::Examine { .. }
-        | Action::Accept { .. }
-        | Action::MarkApplied { .. }
-        | Action::Stage { .. }
-        | Action::Switch { .. }
-        | Action::Verify { .. }
-        | Action::Prune { .. }
-        | Action::Withdraw { .. }
-        | Action::Check { .. } => Vec::new(),
-    };
+async fn ask_keeper(context: &Context, requests: impl IntoIterator<Item = Request>) -> Outcome {
     for request in requests {
         if let Err(error) = context.keeper.request(request).await {
             return Outcome::Failed(Failure::new(Reason::StartFailed, chain(&error)));
@@ -105,50 +90,23 @@ async fn ask_keeper(context: &Context, action: Action) -> Outcome {
     Outcome::Asked
 }
 
-fn on_disk(context: &Context, action: Action, wall: Timestamp) -> Outcome {
-    let result = match action {
-        Action::Accept { release, first_tags } => {
-            accept(context, &release, &first_tags, wall).map(|()| Outcome::Accepted { release, first_tags })
-        }
-        Action::MarkApplied { tag, floor } => {
-            mark_applied(context, &tag, floor.as_ref(), wall).map(|()| Outcome::Applied { tag })
-        }
-        Action::Stage { wanted, fresh_copy } => {
-            let inputs = wanted.inputs;
-            Ok(Outcome::Staged { inputs, result: stage::stage(context, &wanted, fresh_copy) })
-        }
-        Action::Switch { group, publication, mount_path, old_path } => {
-            switch(context, &group, publication, &mount_path, old_path.as_deref())
-                .map(|()| Outcome::Switched { publication, mount_path })
-        }
-        Action::Verify { group, publication } => verify(context, &group, publication),
-        Action::Prune { group, keep, in_use } => context
-            .publisher
-            .prune(&group, keep as usize, &in_use)
-            .and_then(|_| context.publisher.list(&group))
-            .map(Outcome::Pruned)
-            .map_err(|error| publish_failure(&error)),
-        Action::Withdraw { group, mount_path } => withdraw(context, &group, mount_path.as_deref()).map(|()| Outcome::Withdrawn),
-        Action::List
-        | Action::Examine { .. }
-        | Action::Run { .. }
-        | Action::Amend { .. }
-        | Action::Reload { .. }
-        | Action::Restart { .. }
-        | Action::MarkReady { .. }
-        | Action::Stop { .. }
-        | Action::Forget { .. }
-        | Action::Check { .. } => Ok(Outcome::Asked),
-    };
-    result.unwrap_or_else(Outcome::Failed)
+/// Runs what blocks on a thread of its own.
+async fn on_disk(context: &Arc<Context>, work: impl FnOnce(&Context) -> Result<Outcome, Failure> + Send + 'static) -> Outcome {
+    let context = context.clone();
+    match tokio::task::spawn_blocking(move || work(&context)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => Outcome::Failed(failure),
+        Err(error) => Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}"))),
+    }
 }
 
-fn accept(
-    context: &Context,
-    release: &crate::model::Release,
-    first_tags: &BTreeMap<GroupName, FirstTag>,
-    wall: Timestamp,
-) -> Result<(), Failure> {
+type FirstTags = BTreeMap<GroupName, FirstTag>;
+
+fn not_recorded(error: &StoreError) -> Failure {
+    Failure::new(Reason::PublishFailed, chain(error))
+}
+
+fn accept(context: &Context, release: Arc<Release>, first_tags: FirstTags, wall: Timestamp) -> Result<Outcome, Failure> {
     let accepted = Accepted {
         tag: release.tag.clone(),
         tag_object: release.tag_object,
@@ -160,48 +118,48 @@ fn accept(
     let recorded = context.remember(|state| {
         state.pins.insert(release.tag.clone(), release.tag_object);
         state.accept(accepted);
-        state.first_tags.clone_from(first_tags);
+        state.first_tags.clone_from(&first_tags);
     });
-    recorded.map_err(|error| Failure::new(Reason::PublishFailed, chain(&error)))
+    recorded.map_err(|error| not_recorded(&error))?;
+    Ok(Outcome::Accepted { release, first_tags })
 }
 
-fn mark_applied(
-    context: &Context,
-    tag: &crate::model::RemoteTag,
-    floor: Option<&semver::Version>,
-    wall: Timestamp,
-) -> Result<(), Failure> {
+fn mark_applied(context: &Context, tag: RemoteTag, floor: Option<&Version>, wall: Timestamp) -> Result<Outcome, Failure> {
     let recorded = context.remember(|state| {
         if let Some(accepted) = state.accepted.as_mut().filter(|accepted| accepted.tag == tag.name) {
             accepted.applied_at = Some(wall);
         }
         state.floor = floor.map(ToString::to_string);
     });
-    recorded.map_err(|error| Failure::new(Reason::PublishFailed, chain(&error)))
+    recorded.map_err(|error| not_recorded(&error))?;
+    Ok(Outcome::Applied { tag })
 }
 
-fn switch(context: &Context, group: &GroupName, id: PublicationId, path: &str, old: Option<&str>) -> Result<(), Failure> {
-    if let Some(roots) = &context.mount_roots
-        && !roots.iter().any(|root| path.starts_with(&format!("{}/", root.trim_end_matches('/'))))
-    {
-        let message =
-            format!("`{path}` is below none of this supervisor's `mount_roots` ({}); nothing is shown there", roots.join(", "));
-        return Err(Failure::new(Reason::MountFailed, message));
+fn switch(
+    context: &Context,
+    group: &GroupName,
+    publication: PublicationId,
+    mount_path: String,
+    old: Option<&str>,
+) -> Result<Outcome, Failure> {
+    let path = mount_path.as_str();
+    if let Some(message) = context.outside_roots(path) {
+        return Err(Failure::new(Reason::MountFailed, format!("{message}; nothing is shown there")));
     }
     // Written down before the link is made: a link that nobody remembers would never be taken away.
     let published = PublishedAt { mount_path: path.to_owned() };
     let record = context.remember(|state| {
         state.published.insert(group.clone(), published);
     });
-    record.map_err(|error| Failure::new(Reason::PublishFailed, chain(&error)))?;
-    context.publisher.switch(group, id, path).map_err(|error| publish_failure(&error))?;
+    record.map_err(|error| not_recorded(&error))?;
+    context.publisher.switch(group, publication, path).map_err(|error| publish_failure(&error))?;
     if let Some(old) = old {
         context.publisher.unlink(group, old).map_err(|error| publish_failure(&error))?;
     }
-    if let Err(error) = context.drift.watch(&context.publisher, group, id, path) {
+    if let Err(error) = context.drift.watch(&context.publisher, group, publication, path) {
         tracing::warn!(group = %group, error = chain(&error), "published files cannot be watched: hand edits are noticed later");
     }
-    Ok(())
+    Ok(Outcome::Switched { publication, mount_path })
 }
 
 fn verify(context: &Context, group: &GroupName, id: PublicationId) -> Result<Outcome, Failure> {
@@ -219,7 +177,12 @@ fn verify(context: &Context, group: &GroupName, id: PublicationId) -> Result<Out
     Ok(Outcome::Verified { publication: id, drifted })
 }
 
-fn withdraw(context: &Context, group: &GroupName, mount_path: Option<&str>) -> Result<(), Failure> {
+fn prune(context: &Context, group: &GroupName, keep: u32, in_use: &[PublicationId]) -> Result<Outcome, Failure> {
+    let pruned = context.publisher.prune(group, keep as usize, in_use).and_then(|_| context.publisher.list(group));
+    pruned.map(Outcome::Pruned).map_err(|error| publish_failure(&error))
+}
+
+fn withdraw(context: &Context, group: &GroupName, mount_path: Option<&str>) -> Result<Outcome, Failure> {
     context.drift.unwatch(group);
     if let Some(path) = mount_path {
         context.publisher.withdraw(group, path).map_err(|error| publish_failure(&error))?;
@@ -228,7 +191,8 @@ fn withdraw(context: &Context, group: &GroupName, mount_path: Option<&str>) -> R
     let forgotten = context.remember(|state| {
         state.published.remove(group);
     });
-    forgotten.map_err(|error| Failure::new(Reason::PublishFailed, chain(&error)))
+    forgotten.map_err(|error| not_recorded(&error))?;
+    Ok(Outcome::Withdrawn)
 }
 
 pub(super) fn publish_failure(error: &PublishError) -> Failure {

@@ -39,17 +39,24 @@ fn admit(context: &Context, fetched: &Fetched) -> Result<Arc<Release>, Refusal> 
         signers: Vec::new(),
         groups: parsed.groups,
     };
-    check_templates(context, &release)?;
+    // What was accepted once is only read again: what this host's settings or layers no longer allow of it is said by its groups.
+    let accepted = context.state(|state| state.accepted.as_ref().map(|accepted| accepted.tag_object));
+    if accepted != Some(release.tag_object) {
+        check_here(context, &release)?;
+    }
     Ok(Arc::new(release))
 }
 
-/// Renders every group that is placed here, once, into nothing: a missing name refuses the release whole.
-fn check_templates(context: &Context, release: &Release) -> Result<(), Refusal> {
+/// Looks at every group that is placed here: one that may not publish where it wants to, or whose templates print a missing
+/// name (rendered once, into nothing), refuses the release whole.
+fn check_here(context: &Context, release: &Release) -> Result<(), Refusal> {
     let here = |group: &Group| group.placement.iter().all(|(key, value)| context.labels.get(key) == Some(value));
     let mut errors = Vec::new();
     for group in release.groups.values().filter(|group| here(group)) {
+        let words = |message: String| format!("{}: {message}", group.name);
+        errors.extend(group.mount.iter().filter_map(|mount| context.outside_roots(&mount.path)).map(words));
         if let Err(found) = stage::render_here(context, group, (&release.tag, &release.commit)) {
-            errors.extend(found);
+            errors.extend(found.into_iter().map(words));
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(refusal(&errors)) }

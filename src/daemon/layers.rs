@@ -1,5 +1,6 @@
 //! The config layers above a release: the environment once, the user's files whenever they change.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use notify::{RecursiveMode, Watcher};
@@ -25,22 +26,28 @@ pub(super) fn folder(data_dir: &Path) -> PathBuf {
 /// Reads the layers of one group, keeps their values in the context and says what planning needs to know of them. A layer that
 /// cannot be read is left out whole, by name.
 pub(super) fn read(context: &Context, group: &GroupName) -> Layers {
+    let (layers, errors) = gather(&context.env, &context.data_dir, group);
+    let digest = if layers.is_empty() { None } else { Some(digest(&layers)) };
+    context.set_layers(group, layers);
+    Layers { digest, errors }
+}
+
+/// The layers of one group, and why any was left out.
+pub(crate) fn gather(env: &BTreeMap<String, String>, data_dir: &Path, group: &GroupName) -> (Vec<Layer>, Vec<String>) {
     let mut layers = Vec::new();
     let mut errors = Vec::new();
     for name in variables(group) {
-        if let Some(text) = context.env.get(&name) {
+        if let Some(text) = env.get(&name) {
             take(Origin::Environment, &name, text, &mut layers, &mut errors);
         }
     }
-    let path = folder(&context.data_dir).join(format!("{group}.toml"));
+    let path = folder(data_dir).join(format!("{group}.toml"));
     match read_file(&path) {
         Ok(Some(text)) => take(Origin::User, &path.display().to_string(), &text, &mut layers, &mut errors),
         Ok(None) => {}
         Err(error) => errors.push(format!("layer `{}` is left out: {error}", path.display())),
     }
-    let digest = if layers.is_empty() { None } else { Some(digest(&layers)) };
-    context.set_layers(group, layers);
-    Layers { digest, errors }
+    (layers, errors)
 }
 
 fn variables(group: &GroupName) -> Vec<String> {

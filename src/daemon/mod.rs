@@ -20,5 +20,6 @@ mod start;
 mod turning;
 mod wire;
 
-pub(crate) use secrets::is_secret;
+pub(crate) use answers::{Runs, group_steps};
+pub(crate) use layers::gather as gather_layers;
 pub use start::{DaemonError, Setup, data_dir, host_facts, run};

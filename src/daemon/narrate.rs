@@ -90,7 +90,9 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
     let Some(report) = &after.service else { return };
     let old = before.and_then(|before| before.service.as_ref());
     if old.is_some_and(|old| {
-        old.incarnation == report.incarnation && old.publication != report.publication && old.pid == report.pid
+        // What a process sees is not known before it is in its program: learning it is not a change.
+        let changed = old.publication.is_some() && old.publication != report.publication;
+        changed && old.incarnation == report.incarnation && old.pid == report.pid
     }) {
         let message = format!("process {} was told of its new files", report.pid.unwrap_or_default());
         out.push(Happened::new(EventKind::Normal, Reason::Reloading, name.to_string(), message));

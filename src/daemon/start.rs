@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::clock::now;
-use super::context::{Context, Parts};
+use super::context::Context;
 use super::handle::{Handle, Request, Shown};
-use super::turning::{Ending, Turning};
+use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
 use super::{effects, layers};
 use crate::api::{self, wire};
@@ -58,8 +60,8 @@ pub enum DaemonError {
     #[error("could not open the state in `{0}`")]
     Store(PathBuf, #[source] store::StoreError),
     /// Publications.
-    #[error("could not open the publications in `{0}`")]
-    Publish(PathBuf, #[source] publish::PublishError),
+    #[error("could not open the publications")]
+    Publish(#[source] Box<publish::PublishError>),
     /// Watching for drift.
     #[error("could not watch published files")]
     Watch(#[source] publish::WatchError),
@@ -121,7 +123,8 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let overview = Overview::default();
     let shown = Arc::new(Shown::new(super::wire::status(&identity, None, &core, &overview), log));
     let (requests_in, requests) = mpsc::channel(REQUESTS_BUFFERED);
-    serve(&setup.settings, &context, &shown, requests_in).await?;
+    let serving = serve(&setup.settings, &context, &shown, requests_in).await?;
+    let signals = signals().map_err(DaemonError::Runtime)?;
     let turning = Turning {
         context,
         core,
@@ -134,14 +137,21 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         events_in,
         news,
         requests,
+        serving,
+        signals,
     };
     turn(turning, notes).await
+}
+
+fn signals() -> std::io::Result<Signals> {
+    Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
 }
 
 async fn turn(mut turning: Turning, notes: Vec<String>) -> Result<(), DaemonError> {
     turning.tell_notes(notes);
     match turning.run().await {
         Ending::KeeperLost => Err(DaemonError::KeeperLost),
+        Ending::Terminated => Ok(()),
         Ending::Finished => {
             turning.shut_down().await;
             Ok(())
@@ -158,13 +168,13 @@ fn open(
     keeper: Keeper,
     events: &EventsIn,
 ) -> Result<(Arc<Context>, Vec<String>), DaemonError> {
-    let publisher = Publisher::open(folder).map_err(|error| DaemonError::Publish(folder.to_owned(), error))?;
+    let publisher = Publisher::open(folder).map_err(|error| DaemonError::Publish(Box::new(error)))?;
     let Opened { store, state, notes } = Store::open(folder).map_err(|error| DaemonError::Store(folder.to_owned(), error))?;
     let hint = events.clone();
     let drift = DriftWatch::start(move |group| drop(hint.send(Event::DriftHint(group)))).map_err(DaemonError::Watch)?;
     let source = Source::open(source_config(settings, folder)).map_err(DaemonError::Source)?;
     let host = host_facts(settings, folder, state.member_id.as_str());
-    let parts = Parts {
+    let context = Context {
         data_dir: folder.to_owned(),
         ring: settings.ring.as_ref().map(|ring| ring.name.clone()),
         host,
@@ -174,11 +184,13 @@ fn open(
         drift,
         keeper,
         store,
-        state,
+        state: Mutex::new(state),
+        layers: Mutex::default(),
+        commands: Mutex::default(),
         env,
         mount_roots: settings.mount_roots.clone(),
     };
-    Ok((Arc::new(Context::new(parts)), notes))
+    Ok((Arc::new(context), notes))
 }
 
 fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
@@ -354,16 +366,17 @@ async fn serve(
     context: &Arc<Context>,
     shown: &Arc<Shown>,
     requests: mpsc::Sender<Request>,
-) -> Result<(), DaemonError> {
+) -> Result<JoinSet<()>, DaemonError> {
     let handle = Handle { shown: shown.clone(), context: context.clone(), requests };
     let path = settings.api.socket.clone().unwrap_or_else(api::default_socket);
     let door = api::bind_unix(&path).map_err(DaemonError::Serve)?;
-    tokio::spawn(api::serve_unix(door, api::router(handle.clone(), api::Door::unix())));
+    let mut serving = JoinSet::new();
+    serving.spawn(api::serve_unix(door, api::router(handle.clone(), api::Door::unix())));
     if let Some(listen) = settings.api.listen {
         let token = settings.api.token_file.as_deref().map(api::Token::read).transpose().map_err(DaemonError::Door)?;
         let door = api::Door::tcp(listen, token, Vec::new()).map_err(DaemonError::Door)?;
         let listener = api::bind_tcp(listen).await.map_err(DaemonError::Serve)?;
-        tokio::spawn(api::serve_tcp(listener, api::router(handle, door)));
+        serving.spawn(api::serve_tcp(listener, api::router(handle, door)));
     }
-    Ok(())
+    Ok(serving)
 }

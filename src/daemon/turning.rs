@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::clock::now;
@@ -37,6 +38,15 @@ pub(super) struct Turning {
     pub(super) events_in: mpsc::UnboundedSender<Event>,
     pub(super) news: mpsc::Receiver<News>,
     pub(super) requests: mpsc::Receiver<Request>,
+    /// Serving the API; ended before the keeper hears that all is done, so that no socket stays.
+    pub(super) serving: tokio::task::JoinSet<()>,
+    pub(super) signals: Signals,
+}
+
+/// Signals to this process alone. SIGINT from a terminal reaches every process in it: what it means is the keeper's to say.
+pub(super) struct Signals {
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
 }
 
 /// Why the loop ended.
@@ -46,6 +56,8 @@ pub(super) enum Ending {
     Finished,
     /// The keeper is gone.
     KeeperLost,
+    /// Somebody ended this process alone; the keeper starts another.
+    Terminated,
 }
 
 impl Turning {
@@ -76,6 +88,8 @@ impl Turning {
                     self.request(request).await;
                 }
             }
+            _ = self.signals.terminate.recv() => return Some(Ending::Terminated),
+            _ = self.signals.interrupt.recv() => {}
             () = pause(wait), if wait.is_some() => {}
         }
         for _ in 0..EVENTS_PER_TURN_MAX {
@@ -278,6 +292,7 @@ impl Turning {
         let up = self.stop_all().await;
         self.wait_stopped(up).await;
         self.remove_links().await;
+        self.serving.shutdown().await;
         if let Err(error) = self.context.keeper.request(ToKeeper::Finished).await {
             tracing::warn!(error = effects::chain(&error), "the keeper did not hear that all is done");
         }

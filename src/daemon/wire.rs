@@ -64,6 +64,7 @@ fn group(name: &crate::model::GroupName, status: &GroupStatus, release: Option<&
         pid: report.pid,
         restarts: report.restarts,
         since: report.since,
+        message: report.message.clone(),
     });
     let declared = wanted.and_then(|wanted| wanted.group.mount.as_ref());
     let mount = match (&status.mount, declared) {

@@ -13,8 +13,9 @@ pub(super) struct Stat {
     pub(super) session: u32,
     /// In clock ticks since boot.
     pub(super) started: u64,
-    /// Its environment cannot be seen: it is in the middle of an exec, or not ours to see.
-    pub(super) without_environment: bool,
+    /// It is in the middle of an exec, or about to be gone: its environment does not show. The kernel sets the end of the
+    /// code last, after the environment, so that it is zero until then; where we may not look, it is one.
+    pub(super) in_between: bool,
 }
 
 /// Whether a process belongs to a service.
@@ -52,7 +53,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
         started: field(22)?.parse().ok()?,
-        without_environment: field(51).is_some_and(|end| *end == "0"),
+        in_between: field(27).is_some_and(|end_of_code| *end_of_code == "0"),
     })
 }
 
@@ -119,8 +120,8 @@ impl Marks {
         if environment.split(|byte| *byte == 0).any(|variable| variable == self.variable.as_bytes()) {
             return Fit::Yes;
         }
-        let in_between = self::stat(pid).is_some_and(|stat| stat.without_environment);
-        if stat.without_environment || in_between { Fit::Unclear } else { Fit::No }
+        let still = self::stat(pid).is_some_and(|stat| stat.in_between);
+        if stat.in_between || still { Fit::Unclear } else { Fit::No }
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_hides_nothing() {
         let text = "7 (a) S (b c) S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242, without_environment: false }));
+        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242, in_between: false }));
         assert_eq!(parse_stat("7 (a"), None);
         assert_eq!(parse_stat(""), None);
     }

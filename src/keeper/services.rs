@@ -345,7 +345,7 @@ impl Engine {
                 proc::kill_verified(pid, stat.started);
             }
         }
-        left
+        !left
     }
 
     /// Children that came to us as orphans, and whether they belong to a service. Whatever a service leaves behind has such a one on top.
@@ -362,9 +362,8 @@ impl Engine {
             self.services.iter().filter(|(_, entry)| entry.service.clearing()).map(|(group, _)| group.clone()).collect();
         for group in clearing {
             if self.clear(&group) {
-                continue;
+                self.feed(&group, Event::Cleared);
             }
-            self.feed(&group, Event::Cleared);
         }
     }
 

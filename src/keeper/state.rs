@@ -4,15 +4,13 @@
 //! above all: `Spawn` is only ever said when nothing of an earlier process is left.
 //! To add an event: a variant of [`Event`] and its row in [`Service::on`]; `tests.rs` runs through all short sequences.
 
+mod report;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use crate::model::{
-    Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal,
-    Timestamp, View,
-};
+use crate::model::{Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceSpec, Signal, Timestamp, View};
 
 /// By when a forked process must have become the program, else it is killed: a dead network disk must not hold a start up
 /// for ever.
@@ -222,94 +220,6 @@ impl Service {
         actions
     }
 
-    /// When time itself is the next event.
-    pub(super) fn deadline(&self) -> Option<Moment> {
-        match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => None,
-            Phase::Backoff { until } => Some(until),
-            Phase::Spawning { by } => Some(by),
-            Phase::Stopping { kill_at, .. } => Some(kill_at),
-            Phase::Clearing { look_at, .. } => Some(look_at),
-        }
-    }
-
-    /// The main process, while there is one.
-    #[cfg(test)]
-    fn pid(&self) -> Option<u32> {
-        self.pid
-    }
-
-    /// Whether nothing runs and nothing will by itself.
-    pub(super) fn at_rest(&self) -> bool {
-        matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed)
-    }
-
-    /// Whether only leftovers are waited for.
-    pub(super) fn clearing(&self) -> bool {
-        matches!(self.phase, Phase::Clearing { .. })
-    }
-
-    /// Whether the main process has ended a moment ago, and only leftovers are waited for.
-    pub(super) fn just_clearing(&self, now: Moment) -> bool {
-        matches!(self.phase, Phase::Clearing { since, .. } if now.since(since) < JUST_CLEARING)
-    }
-
-    /// Whether it is there against our will, for so long that waiting makes no sense.
-    pub(super) fn stuck(&self) -> bool {
-        self.state() == ServiceState::Stuck
-    }
-
-    fn state(&self) -> ServiceState {
-        match self.phase {
-            Phase::Stopped => ServiceState::Stopped,
-            Phase::Done => ServiceState::Done,
-            Phase::Failed => ServiceState::Failed,
-            Phase::Backoff { .. } => ServiceState::Backoff,
-            Phase::Spawning { .. } | Phase::Up { ready: None, .. } => ServiceState::Starting,
-            Phase::Up { ready: Some(_), .. } => ServiceState::Running,
-            Phase::Stopping { kill_at, killed: Some(killed) } if kill_at.since(killed) > STUCK_AFTER => ServiceState::Stuck,
-            Phase::Clearing { stuck: true, .. } => ServiceState::Stuck,
-            Phase::Stopping { .. } | Phase::Clearing { .. } => ServiceState::Stopping,
-            Phase::Foreign => ServiceState::Unknown,
-        }
-    }
-
-    /// What the supervisor is told.
-    pub(super) fn report(&self, now: Now) -> ServiceReport {
-        let next_try = match self.phase {
-            Phase::Backoff { until } => {
-                let wait = u64::try_from(until.since(now.moment).as_millis()).unwrap_or(u64::MAX);
-                Some(Timestamp(now.wall.0.saturating_add(wait)))
-            }
-            Phase::Stopped
-            | Phase::Done
-            | Phase::Failed
-            | Phase::Spawning { .. }
-            | Phase::Up { .. }
-            | Phase::Stopping { .. }
-            | Phase::Clearing { .. }
-            | Phase::Foreign => None,
-        };
-        let words = [self.trouble.as_str(), self.notes.as_str()];
-        let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
-        ServiceReport {
-            group: self.spec.group.clone(),
-            state: self.state(),
-            pid: self.pid,
-            incarnation: self.incarnation,
-            restarts: self.restarts,
-            since: self.since,
-            next_try,
-            launch: self.launch,
-            policy: self.spec.policy,
-            revision: self.spec.revision,
-            publication: self.publication,
-            mount_mode: self.mode,
-            last_exit: self.last_exit,
-            message: words.join("; "),
-        }
-    }
-
     fn run(&mut self, spec: ServiceSpec, context: Context) -> Vec<Action> {
         let same = self.spec == spec;
         let launch = spec.launch.digest();
@@ -426,6 +336,8 @@ impl Service {
         self.started_revision = self.spec.revision;
         self.start_failed = false;
         self.notes.clear();
+        // Settled with the fork: a report in between must not look like a process on no files at all.
+        self.publication = self.spec.view.as_ref().map(|view| view.publication);
         self.phase = Phase::Spawning { by: context.now.moment.after(SPAWN_TIMEOUT) };
         self.next = Next::Start;
         vec![Action::Spawn]

@@ -243,7 +243,7 @@ pub enum Outcome {
         /// What it was rendered from.
         inputs: Digest,
         /// What it made.
-        result: Result<Prepared, Failure>,
+        result: Result<Box<Prepared>, Failure>,
     },
     /// Of `Switch`.
     Switched {

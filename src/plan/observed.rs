@@ -201,8 +201,15 @@ impl Observed {
     pub fn begin(&mut self, key: &Key, action: &Action) -> u64 {
         self.attempts += 1;
         self.in_flight.insert(key.clone(), InFlight { attempt: self.attempts });
-        if let (Key::Group(name, _), Action::Run { .. }) = (key, action) {
-            self.group(name).restart_asked = false;
+        match (key, action) {
+            (Key::Group(name, _), Action::Run { .. }) => self.group(name).restart_asked = false,
+            // Nothing may count on files that are being taken away, should the group be wanted again meanwhile.
+            (Key::Group(name, _), Action::Withdraw { .. }) => {
+                let facts = self.group(name);
+                facts.staged = None;
+                facts.disk.shown = None;
+            }
+            _ => {}
         }
         self.attempts
     }
@@ -332,7 +339,7 @@ impl Observed {
             Outcome::Staged { inputs, result: Ok(prepared) } => {
                 facts.disk.copies.clone_from(&prepared.copies);
                 let launch = prepared.launch.as_ref().map(crate::model::Launch::digest);
-                facts.staged = Some(Staged { inputs, prepared, launch });
+                facts.staged = Some(Staged { inputs, prepared: *prepared, launch });
             }
             Outcome::Staged { result: Err(failure), .. } => {
                 self.failed(Key::Group(name.clone(), Lane::Publication), failure, now.moment);

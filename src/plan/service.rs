@@ -185,11 +185,6 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
     }
     let starting = report.state == ServiceState::Starting;
     let wanted = aim.publication;
-    if starting && wanted.is_some() && report.publication.is_none() && report.revision == aim.group.revision {
-        // Forked, but not in its program yet: what it sees is not known.
-        turn.wait(name, Reason::Starting, "being started");
-        return false;
-    }
     if report.publication != wanted {
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
         match (aim.service.reload, aim.view(turn)) {

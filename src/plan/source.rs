@@ -1,7 +1,7 @@
 //! Which tag: look at the remote, examine the best candidate, record it, record that it is applied.
 
 use crate::model::{Reason, RemoteTag, Wait};
-use crate::release::{Candidate, Choice, choose};
+use crate::release::{Candidate, Choice, Verdict, choose};
 
 use super::action::tag_key;
 use super::{Action, Key, Turn, first_tags};
@@ -14,9 +14,15 @@ pub(super) fn plan(turn: &mut Turn<'_>) {
     if let Some(accepted) = &source.accepted
         && turn.desired.release.is_none()
     {
-        say(turn, Reason::Fetching, format!("reading the accepted release `{}` from the store", accepted.tag.name));
-        if examine(turn, &accepted.tag) {
-            return;
+        // A lasting refusal stays what it is: asking again would be a loop without a pause. Another tag may still come.
+        if let Some(Verdict::Refused(refusal)) = source.verdicts.get(&tag_key(&accepted.tag)) {
+            let message = format!("the accepted release `{}` is refused now: {}", accepted.tag.name, refusal.message);
+            say(turn, refusal.reason, message);
+        } else {
+            say(turn, Reason::Fetching, format!("reading the accepted release `{}` from the store", accepted.tag.name));
+            if examine(turn, &accepted.tag) {
+                return;
+            }
         }
     }
     if source.next_poll <= turn.now {

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::keeper::wire::{
-    Command, ExecOutcome, Hello, Message, PACKET_MAX_BYTES, PROTOCOL_VERSION, Request, decode_message, encode_request,
+    Command, ExecOutcome, Hello, Message, PACKET_MAX_BYTES, PROTOCOL_VERSION, Request, SOCKET_ENV, decode_message, encode_request,
 };
 use crate::model::{GroupName, ServiceReport};
 
@@ -47,6 +47,9 @@ pub enum News {
 /// Why the keeper could not be asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
+    /// This process was not started by a keeper.
+    #[error("this process was not started by a keeper: `{SOCKET_ENV}` names no open socket; run `tagfall supervise` instead")]
+    NoKeeper(#[source] Option<io::Error>),
     /// The socket could not be made ready.
     #[error("the keeper's socket cannot be used")]
     Socket(#[source] io::Error),
@@ -109,6 +112,15 @@ impl Drop for Registration<'_> {
 }
 
 impl Keeper {
+    /// Takes over the socket that the keeper left open for its supervisor; to be called once, within a tokio runtime.
+    pub fn from_environment() -> Result<(Self, mpsc::Receiver<News>), ProcessError> {
+        let number = std::env::var(SOCKET_ENV).ok().and_then(|text| text.parse::<i32>().ok());
+        // What is below belongs to standard input and output, whatever the variable says.
+        let number = number.filter(|number| *number > 2).ok_or(ProcessError::NoKeeper(None))?;
+        let fd = crate::sys::process::inherited_fd(number).map_err(|error| ProcessError::NoKeeper(Some(error)))?;
+        Self::connect(fd)
+    }
+
     /// Takes over the inherited end of the socket; must be called within a tokio runtime.
     pub fn connect(fd: OwnedFd) -> Result<(Self, mpsc::Receiver<News>), ProcessError> {
         let socket = |error: rustix::io::Errno| ProcessError::Socket(error.into());

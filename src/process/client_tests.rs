@@ -1,3 +1,5 @@
+//! The client against a keeper that is played by the test.
+
 use std::os::fd::OwnedFd;
 
 use super::*;

@@ -40,7 +40,7 @@ use record::RecordFault;
 
 pub use error::PublishError;
 pub use record::{Manifest, PublishedFile};
-pub use switch::LinkState;
+pub use switch::{LinkState, shown_in};
 pub use watch::{DriftWatch, WatchError};
 
 /// Names that an interrupted write may leave behind begin so; nothing else is removed by [`Publisher::open`].

@@ -202,6 +202,13 @@ fn view_target(group: &GroupName, id: PublicationId) -> PathBuf {
     Path::new("../../publications").join(group.to_string()).join(id.to_string()).join(FILES)
 }
 
+/// The publication that a data folder shows, for those who only look: makes nothing, removes nothing. `None` also where the
+/// folder is out of reach.
+pub fn shown_in(data_dir: &Path, group: &GroupName) -> Option<PublicationId> {
+    let target = std::fs::read_link(data_dir.join("view").join(group.to_string()).join(FILES)).ok()?;
+    shown_by(group, &target)
+}
+
 fn shown_by(group: &GroupName, target: &Path) -> Option<PublicationId> {
     let id = target.parent()?.file_name()?.to_str()?.parse().ok()?;
     (target == view_target(group, id)).then_some(id)

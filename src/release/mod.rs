@@ -2,7 +2,7 @@
 //!
 //! Pure: it is handed what a remote listed, what was already judged, and the raw bytes of objects. It knows nothing of
 //! repositories, packs or remotes. A new rule about *which* tag belongs into `choose.rs`; a new rule about *how an
-//! object is written* into `object/`, as a [`Refusal`](crate::model::Refusal) with the reason that the status shows.
+//! object is written* into `object/`, as a [`Refusal`] with the reason that the status shows.
 
 mod choose;
 pub mod object;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use git2::{ObjectType, Odb, Oid, Repository};
+use git2::{Index, ObjectType, Odb, Oid, Repository};
 
 use super::refs::{GitDir, Listing};
 use super::store::{open_objects, read_blob};
@@ -19,6 +19,9 @@ use super::{Limits, SourceError, failed, refuse};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag, TreeFile};
 use crate::release::object::{Mode, check_case, check_name};
 use crate::release::{Selection, candidates};
+
+/// The stage of an index entry without a merge conflict.
+const STAGED: i32 = 0;
 
 /// The files of a release that runs nowhere yet.
 pub struct Tree {
@@ -58,13 +61,20 @@ impl Tree {
     }
 }
 
-/// Reads a working folder: `tagfall.toml` and `groups/`, tracked by Git or not.
+/// Reads a working folder: `tagfall.toml` and `groups/`, tracked by Git or not, without what `.gitignore` leaves out.
 ///
 /// # Errors
 /// The first rule of a release that a path breaks, or what cannot be read.
 pub fn read_folder(dir: &Path) -> Result<Tree, Refusal> {
     super::prepare();
-    let mut reader = FolderReader { limits: Limits::default(), files: Vec::new(), paths: BTreeMap::new(), entries: 0, bytes: 0 };
+    let mut reader = FolderReader {
+        limits: Limits::default(),
+        ignored: Ignored::of(dir),
+        files: Vec::new(),
+        paths: BTreeMap::new(),
+        entries: 0,
+        bytes: 0,
+    };
     if !dir.is_dir() {
         return Err(refuse(Reason::GitOperationFailed, format!("there is no folder `{}`", dir.display())));
     }
@@ -133,8 +143,25 @@ fn resolve(dir: &Path, revision: &str) -> Result<ObjectId, Refusal> {
     Ok(object_id(commit.id()))
 }
 
+/// What the repository around a folder leaves out of its commits.
+struct Ignored(Option<(Repository, Index)>);
+
+impl Ignored {
+    fn of(dir: &Path) -> Self {
+        let open = || Repository::open(dir).and_then(|repository| repository.index().map(|index| (repository, index)));
+        Self(open().ok())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        let Some((repository, index)) = &self.0 else { return false };
+        // What was added once stays in, whatever `.gitignore` says since.
+        repository.is_path_ignored(path).unwrap_or(false) && index.get_path(Path::new(path), STAGED).is_none()
+    }
+}
+
 struct FolderReader {
     limits: Limits,
+    ignored: Ignored,
     files: Vec<TreeFile>,
     paths: BTreeMap<ObjectId, PathBuf>,
     entries: u64,
@@ -163,6 +190,8 @@ impl FolderReader {
                 }
                 if found.is_dir() {
                     folders.push((below, depth + 1));
+                } else if self.ignored.has(&below) {
+                    continue;
                 } else {
                     self.take(below, &entry.path(), &found)?;
                 }

@@ -132,9 +132,15 @@ impl Source {
     ///
     /// # Errors
     /// Where the address is malformed or the store's folder cannot be made.
-    pub fn open(config: SourceConfig) -> Result<Self, SourceError> {
+    pub fn open(mut config: SourceConfig) -> Result<Self, SourceError> {
         prepare();
+        crate::sys::git::allow_deltas(config.limits.file_bytes);
         let remote = Remote::parse(&config.url).map_err(SourceError::Url)?;
+        // One folder lends its objects to another by path, which Git reads from where the file with the path lies.
+        config.store = std::path::absolute(&config.store).map_err(|source| {
+            let path = config.store.display().to_string();
+            SourceError::Store { step: "name", path, source }
+        })?;
         let store = Store::open(&config.store)?;
         let lobby = if remote.is_local() { None } else { Some(Quarantine::new(&store)?) };
         let listing = Mutex::default();
@@ -237,7 +243,7 @@ impl Source {
         if !store.is_worth_a_sweep()? {
             return Ok(());
         }
-        let kept = store.known(&[])?;
+        let kept = store.present(keep)?;
         let quarantine = Quarantine::new(store)?;
         let swept = spawn::sweep(&self.0.config, &self.0.remote, kept, quarantine.path()).await;
         swept.map_err(|refusal| SourceError::Sweep(refusal.message))?;

@@ -144,7 +144,9 @@ impl Scan {
             let mut found = entries.collect::<Result<Vec<_>, _>>().map_err(|error| Unread::Io(path.clone(), error))?;
             found.sort_unstable_by_key(fs::DirEntry::file_name);
             for entry in found {
-                let Ok(part) = entry.file_name().into_string() else { continue };
+                let Some(part) = entry.file_name().into_string().ok().filter(|part| !part.contains(char::is_control)) else {
+                    continue;
+                };
                 let below = if name.is_empty() { part } else { format!("{name}/{part}") };
                 let Some(metadata) = gone(fs::metadata(entry.path())).map_err(|error| Unread::Io(entry.path(), error))? else {
                     continue;
@@ -258,7 +260,7 @@ mod tests {
     }
 
     fn list(path: &Path) -> Result<Vec<(String, String)>, Refusal> {
-        let tags = Listing::default().read(path, &Limits { tags: 3, ..Limits::default() })?;
+        let tags = Listing::default().read(path, &Limits { tags: 4, ..Limits::default() })?;
         Ok(tags.into_iter().map(|tag| (tag.name.to_string(), tag.object.to_string())).collect())
     }
 
@@ -309,9 +311,9 @@ mod tests {
     fn too_many_tags_and_malformed_files_are_refused() {
         let dir = repository();
         let line = |n: usize| format!("{A} refs/tags/v{n}\n");
-        fs::write(dir.path().join("packed-refs"), (0..3).map(line).collect::<String>()).unwrap();
-        assert_eq!(list(dir.path()).unwrap().len(), 3);
         fs::write(dir.path().join("packed-refs"), (0..4).map(line).collect::<String>()).unwrap();
+        assert_eq!(list(dir.path()).unwrap().len(), 4);
+        fs::write(dir.path().join("packed-refs"), (0..5).map(line).collect::<String>()).unwrap();
         assert_eq!(list(dir.path()).unwrap_err().reason, Reason::LimitExceeded);
         for bad in [
             format!("{} refs/tags/x\n", "a".repeat(64)),

@@ -123,7 +123,6 @@ fn start(config: &SourceConfig, request: &Request) -> std::io::Result<Child> {
         .env_clear()
         .envs(environment)
         .env("HOME", &request.folder)
-        .current_dir(&request.folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

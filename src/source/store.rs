@@ -51,7 +51,7 @@ impl std::fmt::Debug for Shared {
 impl Store {
     /// Opens the store at `root`, made anew where it is missing or is not one.
     pub(super) fn open(root: &Path) -> Result<Self, SourceError> {
-        let root = std::path::absolute(root).map_err(failed("name", root))?;
+        let root = root.to_owned();
         make_folder(&root)?;
         if !is_store(&root) {
             if fs::read_dir(&root).map_err(failed("read", &root))?.next().is_some() {
@@ -124,6 +124,13 @@ impl Store {
         Ok(chosen)
     }
 
+    /// Those of `tags` whose objects are here, marked or not: a mark may be lost in a crash, an object is not.
+    pub(super) fn present(&self, tags: &[ObjectId]) -> Result<Vec<ObjectId>, SourceError> {
+        let Some(first) = tags.first() else { return Ok(Vec::new()) };
+        let odb = self.odb().map_err(|source| SourceError::Object { id: *first, source })?;
+        Ok(tags.iter().copied().filter(|id| odb.exists(oid(*id))).collect())
+    }
+
     /// Writes down that a tag is whole here.
     pub(super) fn mark(&self, tag: ObjectId) -> Result<(), SourceError> {
         let path = self.refs().join(tag.to_string());
@@ -154,9 +161,9 @@ impl Store {
         let from = quarantine.packs();
         let mut names: Vec<String> = listed(&from)?.into_iter().filter(|name| is_pack_file(name)).collect();
         names.sort_unstable_by_key(|name| name.ends_with(".idx"));
+        sync_files(&from, &names)?;
         for name in &names {
             let source = from.join(name);
-            File::open(&source).and_then(|file| file.sync_all()).map_err(failed("write", &source))?;
             let target = self.packs().join(name);
             fs::rename(&source, &target).map_err(failed("move into the store", &source))?;
         }
@@ -318,6 +325,18 @@ fn write_file(path: &Path, bytes: &[u8], durable: bool) -> Result<(), SourceErro
         if durable { file.sync_all() } else { Ok(()) }
     };
     write().map_err(failed("write", path))
+}
+
+/// Brings files to the disk side by side: one flush of the device serves them all.
+fn sync_files(folder: &Path, names: &[String]) -> Result<(), SourceError> {
+    let sync = |name: &String| {
+        let path = folder.join(name);
+        File::open(&path).and_then(|file| file.sync_all()).map_err(failed("write", &path))
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = names.iter().map(|name| scope.spawn(move || sync(name))).collect();
+        running.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|broken| std::panic::resume_unwind(broken)))
+    })
 }
 
 fn sync_folder(path: &Path) -> Result<(), SourceError> {

@@ -283,5 +283,18 @@ fn naming(fault: Fault, path: &str) -> Fault {
 }
 
 fn unread(id: ObjectId, error: git2::Error) -> Fault {
-    if error.code() == ErrorCode::NotFound { Fault::Missing(id) } else { Fault::Unreadable(error) }
+    if error.code() == ErrorCode::NotFound {
+        return Fault::Missing(id);
+    }
+    match over_large(&error) {
+        Some(refusal) => Fault::Refused(refusal),
+        None => Fault::Unreadable(error),
+    }
+}
+
+/// What libgit2 says of a delta that would grow beyond [`allow_deltas`](crate::sys::git::allow_deltas)'s bound, in our words: it has
+/// no code for it.
+pub(super) fn over_large(error: &git2::Error) -> Option<Refusal> {
+    let message = "an object unpacks to more than is read (`source.limits.file_bytes`); nothing of it was kept";
+    error.message().contains("overly large object").then(|| refuse(Reason::LimitExceeded, message))
 }

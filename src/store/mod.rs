@@ -85,6 +85,12 @@ impl Store {
         Ok(Opened { store, state, notes })
     }
 
+    /// What a data folder remembers, for those who only look while its supervisor runs or does not. `None` also where the
+    /// folder is out of reach.
+    pub fn peek(data_dir: &Path) -> Option<State> {
+        slot::peek(&data_dir.join("state"))
+    }
+
     /// Writes a new generation over the older one. Says whether there was anything new to write. On an error the state on
     /// disk is what it was.
     pub fn save(&self, state: &State) -> Result<bool, StoreError> {

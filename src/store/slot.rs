@@ -88,6 +88,16 @@ pub(super) fn read(folder: &Path) -> Result<Found, StoreError> {
     Ok(found)
 }
 
+/// The newest whole state, for those who only look: takes no lock, moves nothing. `None` where there is none that can be read.
+pub(super) fn peek(folder: &Path) -> Option<State> {
+    let whole = |slot: Slot| match content(&slot.path(folder)) {
+        Ok(Content::Whole { generation, state, .. }) => Some((generation, state)),
+        Ok(Content::Newer(_) | Content::Missing | Content::Broken(_)) | Err(_) => None,
+    };
+    let newest = [Slot::A, Slot::B].into_iter().filter_map(whole).max_by_key(|(generation, _)| *generation);
+    newest.map(|(_, state)| *state)
+}
+
 pub(super) fn payload(state: &State, folder: &Path) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec_pretty(state).map_err(|error| StoreError::new("put into words the state of", folder, error.into()))
 }

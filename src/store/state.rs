@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
+use crate::model::{FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
 
 /// So many refused tags are remembered, the newest.
 const REFUSED_MAX: usize = 64;

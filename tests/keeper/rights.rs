@@ -6,7 +6,7 @@ use std::time::Duration;
 use tagfall::keeper::wire::Command;
 use tagfall::model::{Exit, Hardening, MountMode, ServiceState, Signal};
 
-use crate::stage::{NOBODY, Stage, alive, is_root, publication, shell};
+use crate::stage::{NOBODY, Stage, alive, is_root, publication, shell, wait_until};
 
 /// Fields of /proc/PID/status.
 fn status(pid: u32) -> BTreeMap<String, String> {
@@ -43,8 +43,10 @@ fn a_service_has_its_users_rights_and_no_more() {
     assert_eq!(status["NoNewPrivs"], "1");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains("123")), "{limits}");
-    let fds: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().file_name()).collect();
-    assert_eq!(fds.len(), 3, "{fds:?}");
+    // The shell holds one of its own until it has become `sleep`.
+    wait_until("only standard input and output are open", || {
+        (std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() == 3).then_some(())
+    });
     let mut lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).collect();
     assert_eq!(lines.remove(0), "0022");
     assert_eq!(lines.remove(0), spec.launch.working_dir);
@@ -141,7 +143,8 @@ fn a_command_runs_as_the_services_user_and_is_bounded() {
     let slow = Command { timeout: Duration::from_millis(200), ..command(&spec, "sleep 1000 & echo $!; wait") };
     let outcome = stage.exec(slow).unwrap();
     assert_eq!((outcome.exit, outcome.timed_out), (Exit::Signal(Signal::KILL), true));
-    assert!(!alive(outcome.output.trim().parse().unwrap()));
+    let child: u32 = outcome.output.trim().parse().unwrap();
+    wait_until("its child is gone as well", || (!alive(child)).then_some(()));
 
     let error = stage.exec(Command { argv: vec!["no-such-program".to_owned()], ..command(&spec, "") }).unwrap_err();
     assert!(error.contains("no-such-program"), "{error}");

@@ -29,7 +29,7 @@ pub(crate) struct Proc {
     /// What the live process was started with.
     pub(crate) launch: Digest,
     pub(crate) start_after_stop: bool,
-    /// Forked, but not in its program yet: the keeper cannot say yet what it sees.
+    /// Forked, but not in its program yet.
     pub(crate) settling: bool,
     pub(crate) started_ms: u64,
     pub(crate) last_exit: Option<Exit>,
@@ -115,7 +115,7 @@ impl Host {
             launch: proc.launch,
             policy: proc.spec.policy,
             revision: proc.spec.revision,
-            publication: proc.sees.filter(|_| !proc.settling),
+            publication: proc.sees,
             mount_mode: MountMode::Namespace,
             last_exit: proc.last_exit,
             message: String::new(),
@@ -241,7 +241,16 @@ impl Host {
                 proc.state = ServiceState::Done;
                 None
             }
-            _ => {
+            ServiceState::Waiting
+            | ServiceState::Starting
+            | ServiceState::Running
+            | ServiceState::Reloading
+            | ServiceState::Stopped
+            | ServiceState::Backoff
+            | ServiceState::Done
+            | ServiceState::Failed
+            | ServiceState::Stuck
+            | ServiceState::Unknown => {
                 proc.state = ServiceState::Backoff;
                 proc.last_exit = Some(Exit::Signal(Signal::KILL));
                 proc.restarts += 1;

@@ -6,6 +6,8 @@
 //!
 //! `TAGFALL_SIM_SEEDS=N` runs N seeds; `TAGFALL_SIM_SEED=S` runs one and prints its trace.
 
+mod checks;
+mod faults;
 mod git;
 mod host;
 mod random;
@@ -16,7 +18,7 @@ use world::World;
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
 /// Seeds that once found a bug.
-const REGRESSIONS: [u64; 4] = [40, 282, 1258, 2206];
+const REGRESSIONS: [u64; 6] = [40, 282, 1089, 1258, 1292, 2206];
 
 fn seeds() -> u64 {
     std::env::var("TAGFALL_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
@@ -42,7 +44,7 @@ fn every_seed_keeps_the_invariants_and_converges() {
             Err(_) => panic!("seed {seed} failed: TAGFALL_SIM_SEED={seed} cargo test --test sim shows its trace"),
         }
     }
-    println!("{} seeds: {totals:?}", seeds());
+    eprintln!("{} seeds: {totals:?}", seeds());
     assert!(
         totals.crashes > 0 && totals.refused > 0 && totals.reloads > 0 && totals.restarts > 0,
         "faults were not exercised: {totals:?}"

@@ -6,21 +6,21 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use tagfall::model::{
-    CheckResult, Digest, HealthStatus, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Suspension, Timestamp,
+    CheckResult, Digest, HealthStatus, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Timestamp,
 };
 use tagfall::plan::{Accepted, Action, Core, DiskFacts, Drift, Event, Failure, Host as PlanHost, Key, Outcome};
 use tagfall::release::Selection;
 
 use crate::git::{Draft, Tag};
-use crate::host::{Host, Later, content_of};
+use crate::host::{Host, Later};
 use crate::random::Random;
 
 /// Faults happen until then.
-const HEAL_AT_MS: u64 = 120_000;
+pub(crate) const HEAL_AT_MS: u64 = 120_000;
 /// Progress is demanded until then.
 const DEADLINE_MS: u64 = HEAL_AT_MS + 600_000;
 /// `start_timeout` of the simulated services.
-const START_TIMEOUT_MS: u64 = 60_000;
+pub(crate) const START_TIMEOUT_MS: u64 = 60_000;
 /// More events than any healthy run has: a planner that spins is a bug.
 const EVENTS_MAX: u64 = 200_000;
 
@@ -47,7 +47,7 @@ impl Totals {
 }
 
 #[derive(Debug)]
-enum Happening {
+pub(crate) enum Happening {
     /// An action takes hold of the world.
     Effect {
         life: u64,
@@ -74,17 +74,17 @@ enum Happening {
 }
 
 pub(crate) struct World {
-    seed: u64,
-    random: Random,
-    now_ms: u64,
-    order: u64,
-    heap: BinaryHeap<Reverse<(u64, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
-    draft: Draft,
-    tags: Vec<Tag>,
-    host: Host,
-    core: Option<Core>,
-    life: u64,
+    pub(crate) seed: u64,
+    pub(crate) random: Random,
+    pub(crate) now_ms: u64,
+    pub(crate) order: u64,
+    pub(crate) heap: BinaryHeap<Reverse<(u64, u64)>>,
+    pub(crate) happenings: BTreeMap<u64, Happening>,
+    pub(crate) draft: Draft,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) host: Host,
+    pub(crate) core: Option<Core>,
+    pub(crate) life: u64,
     pub(crate) trace: String,
     pub(crate) print: bool,
     pub(crate) totals: Totals,
@@ -150,14 +150,15 @@ impl World {
         self.now_ms < HEAL_AT_MS && self.random.chance(percent)
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { moment: Moment(self.now_ms), wall: Timestamp(1_700_000_000_000 + self.now_ms) }
     }
 
-    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+    #[expect(clippy::print_stderr, reason = "the trace of one seed, when a person asked for it")]
+    pub(crate) fn say(&mut self, line: std::fmt::Arguments<'_>) {
         let _ = writeln!(self.trace, "{:>7} {line}", self.now_ms);
         if self.print {
-            println!("{:>7} {line}", self.now_ms);
+            eprintln!("{:>7} {line}", self.now_ms);
         }
     }
 
@@ -246,61 +247,7 @@ impl World {
         }
     }
 
-    fn push(&mut self) {
-        for _ in 0..1 + self.random.below(3) {
-            self.draft.edit(&mut self.random);
-        }
-        let version = self.tags.len() as u64 + 1;
-        let tag = self.draft.tag(version, &mut self.random);
-        self.say(format_args!("push {} {}", tag.tag.name, if tag.content.is_ok() { "good" } else { "bad" }));
-        self.tags.push(tag);
-        if self.random.chance(80) {
-            self.deliver(Event::LookNow);
-        }
-    }
-
-    fn edit(&mut self) {
-        let Some((group, disk)) = self.host.disks.iter_mut().find(|(_, disk)| disk.shown.is_some()) else { return };
-        disk.drifted = true;
-        self.totals.drifts += 1;
-        let group = group.clone();
-        self.say(format_args!("{group} edited by hand"));
-        self.deliver(Event::DriftHint(group));
-    }
-
-    fn kill(&mut self) {
-        let groups: Vec<_> = self
-            .host
-            .procs
-            .iter()
-            .filter(|(_, proc)| proc.pid.is_some())
-            .map(|(name, proc)| (name.clone(), proc.incarnation))
-            .collect();
-        if groups.is_empty() {
-            return;
-        }
-        let (group, incarnation) = groups[self.random.below(groups.len() as u64) as usize].clone();
-        self.later(&Later::Exit { group, incarnation });
-    }
-
-    fn operator(&mut self) {
-        let groups: Vec<_> = self.host.procs.keys().cloned().collect();
-        if groups.is_empty() || self.core.is_none() {
-            return;
-        }
-        let group = groups[self.random.below(groups.len() as u64) as usize].clone();
-        let now = self.now();
-        let hold = Suspension { who: "sim".to_owned(), reason: "maintenance".to_owned(), since: now.wall, revision: None };
-        let suspension = if self.random.chance(50) { Some(hold) } else { None };
-        match &suspension {
-            Some(hold) => self.host.record.suspended.insert(group.clone(), hold.clone()),
-            None => self.host.record.suspended.remove(&group),
-        };
-        self.say(format_args!("operator: {group} {}", if suspension.is_some() { "stop" } else { "start" }));
-        self.deliver(Event::Suspended { group, suspension });
-    }
-
-    fn later(&mut self, later: &Later) {
+    pub(crate) fn later(&mut self, later: &Later) {
         let (group, next) = match later {
             Later::Exit { group, incarnation } => (group.clone(), self.host.exit(group, *incarnation)),
             Later::Settle { group, incarnation } => (group.clone(), self.host.settle(group, *incarnation)),
@@ -329,7 +276,7 @@ impl World {
     }
 
     /// News comes in the order in which it was sent: all of it takes the same time.
-    fn deliver(&mut self, event: Event) {
+    pub(crate) fn deliver(&mut self, event: Event) {
         if self.core.is_some() {
             self.at(self.now_ms + 2, Happening::Deliver { life: self.life, event: Box::new(event) });
         }
@@ -359,21 +306,6 @@ impl World {
             self.at(wake.0, Happening::Wake { life: self.life });
         }
         self.check_truth();
-    }
-
-    fn check_truth(&self) {
-        for (group, disk) in &self.host.disks {
-            if let Some(shown) = disk.shown {
-                assert!(disk.written.contains(&shown), "{group}: what is shown was deleted");
-            }
-            if let Some(seen) = self.host.procs.get(group).filter(|proc| proc.pid.is_some()).and_then(|proc| proc.sees) {
-                assert!(disk.written.contains(&seen), "{group}: what a process sees was deleted");
-            }
-        }
-        if let (Some(accepted), Some(floor)) = (&self.host.record.accepted, &self.host.record.floor) {
-            let version = self.tags.iter().find(|tag| tag.tag == accepted.tag).map(|tag| tag.version);
-            assert!(version.is_some_and(|version| version >= floor.minor), "below the floor");
-        }
     }
 
     fn effect(&mut self, key: &Key, attempt: u64, action: &Action) {
@@ -414,7 +346,7 @@ impl World {
                 Outcome::Applied { tag: tag.clone() }
             }
             Action::Stage { wanted, fresh_copy } => {
-                Outcome::Staged { inputs: wanted.inputs, result: Ok(self.host.stage(wanted, *fresh_copy)) }
+                Outcome::Staged { inputs: wanted.inputs, result: Ok(Box::new(self.host.stage(wanted, *fresh_copy))) }
             }
             Action::Switch { group, publication, mount_path, .. } => {
                 self.host.switch(group, *publication, mount_path);
@@ -490,65 +422,21 @@ impl World {
                 }
                 (group.clone(), None)
             }
-            _ => return Outcome::Failed(Failure::new(Reason::StartFailed, "not for the keeper")),
+            Action::Restart { group } => (group.clone(), None),
+            Action::List
+            | Action::Examine { .. }
+            | Action::Accept { .. }
+            | Action::MarkApplied { .. }
+            | Action::Stage { .. }
+            | Action::Switch { .. }
+            | Action::Verify { .. }
+            | Action::Prune { .. }
+            | Action::Withdraw { .. }
+            | Action::Check { .. } => return Outcome::Failed(Failure::new(Reason::StartFailed, "not for the keeper")),
         };
         self.schedule(later);
         self.tell(&group);
         Outcome::Asked
-    }
-
-    /// A process is only replaced for a reason.
-    fn check_restart(&mut self, spec: &tagfall::model::ServiceSpec, restart: bool) {
-        let Some(proc) = self.host.procs.get(&spec.group).filter(|proc| proc.pid.is_some()) else { return };
-        if !restart && proc.launch == spec.launch.digest() {
-            return;
-        }
-        self.totals.restarts += 1;
-        let wanted = spec.view.as_ref().map(|view| view.publication.content);
-        let same_files = proc.sees.map(|seen| seen.content) == wanted;
-        let same = proc.launch == spec.launch.digest() && same_files;
-        // An operator's hold that was taken back, and a start that took too long, are reasons too.
-        let late = proc.state == ServiceState::Starting && self.now_ms >= proc.started_ms + START_TIMEOUT_MS;
-        assert!(!same || late || proc.state == ServiceState::Stopping, "{}: restarted without a reason", spec.group);
-    }
-
-    /// The newest good tag is recorded, and the world is as it says.
-    fn is_done(&self) -> bool {
-        let Some(core) = &self.core else { return false };
-        let converged = core.plan(self.now()).is_converged() && core.observed().busy().next().is_none();
-        let newest = self.tags.iter().rev().find(|tag| tag.content.is_ok()).map(|tag| &tag.tag);
-        let accepted = self.host.record.accepted.as_ref();
-        let applied = accepted.is_some_and(|accepted| accepted.applied_at.is_some() && Some(&accepted.tag) == newest);
-        let held = !core.suspended().is_empty() || newest.is_none();
-        if converged && applied {
-            self.check_applied();
-        }
-        (converged && applied) || (held && self.now_ms > HEAL_AT_MS + 120_000)
-    }
-
-    /// The truth is as the release says: nothing less and nothing more.
-    fn check_applied(&self) {
-        let Some(core) = &self.core else { return };
-        let wanted = &core.desired().groups;
-        for (name, wanted) in wanted {
-            let disk = self.host.disks.get(name);
-            if wanted.group.mount.is_some() {
-                let shown = disk.and_then(|disk| disk.shown).map(|id| id.content);
-                assert_eq!(shown, Some(content_of(wanted)), "{name}: converged, but other files are shown");
-            }
-            let Some(service) = &wanted.group.service else { continue };
-            if self.host.record.suspended.contains_key(name) {
-                continue;
-            }
-            let proc = self.host.procs.get(name).unwrap_or_else(|| panic!("{name}: converged, but nothing runs"));
-            let up = matches!(proc.state, ServiceState::Running | ServiceState::Done | ServiceState::Backoff);
-            assert!(up, "{name}: converged in state {:?}", proc.state);
-            let argv = proc.spec.launch.argv.clone();
-            assert_eq!(argv, service.exec, "{name}: converged, but another launch runs");
-        }
-        for (name, live) in &self.host.live {
-            assert!(live.is_empty() || wanted.contains_key(name), "{name}: converged, but what is not wanted runs");
-        }
     }
 }
 

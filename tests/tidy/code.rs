@@ -5,20 +5,20 @@ use std::ops::Range;
 use super::scan::{self, Path, Token};
 
 /// Most lines of code in a file; blank lines, comments and a trailing `#[cfg(test)] mod` do not count.
-pub const FILE_MAX_LINES: usize = 500;
+pub(crate) const FILE_MAX_LINES: usize = 500;
 /// Most lines of code in a function, its signature included.
-pub const FUNCTION_MAX_LINES: usize = 70;
+pub(crate) const FUNCTION_MAX_LINES: usize = 70;
 
 /// Words that some rooms may not use, and why. Tests inside a room may.
-pub struct Ban {
+pub(crate) struct Ban {
     /// Rooms it is for; empty = all.
-    pub rooms: &'static [&'static str],
-    pub words: &'static [&'static str],
-    pub reason: &'static str,
+    pub(crate) rooms: &'static [&'static str],
+    pub(crate) words: &'static [&'static str],
+    pub(crate) reason: &'static str,
 }
 
 /// One file, read once.
-pub struct Source<'a> {
+pub(crate) struct Source<'a> {
     name: &'a str,
     text: &'a str,
     masked: String,
@@ -28,7 +28,7 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Scans a file; `name` is its path from the repository's root.
-    pub fn new(name: &'a str, text: &'a str) -> Self {
+    pub(crate) fn new(name: &'a str, text: &'a str) -> Self {
         let masked = scan::mask(text);
         let tokens = scan::tokens(&masked);
         let only_tests = name.starts_with("tests/") || name.ends_with("tests.rs") || name.contains("/tests/");
@@ -41,7 +41,7 @@ impl<'a> Source<'a> {
     }
 
     /// All that is wrong with it as a file.
-    pub fn findings(&self, bans: &[Ban]) -> Vec<String> {
+    pub(crate) fn findings(&self, bans: &[Ban]) -> Vec<String> {
         let mut out = self.head();
         out.extend(self.file_size());
         out.extend(self.function_sizes());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Relative links of a Markdown page that lead nowhere. `exists` answers for paths from the repository's root.
-pub fn broken_links(page: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn broken_links(page: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     let folder = page.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut out = Vec::new();
     for (line, target) in link_targets(text) {
@@ -54,7 +54,7 @@ fn join(folder: &str, path: &str) -> Option<String> {
 }
 
 /// Files that ARCHITECTURE.md names in backticks and that are not there.
-pub fn missing_files(page: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn missing_files(page: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut out = Vec::new();
     for (index, line) in text.lines().enumerate() {
         for name in line.split('`').skip(1).step_by(2).filter(|name| looks_like_a_file(name)) {
@@ -73,7 +73,7 @@ fn looks_like_a_file(name: &str) -> bool {
 }
 
 /// Entries of the top level that are not on the list, and names on the list that are missing.
-pub fn top_level(entries: &[String], wanted: &[&str]) -> Vec<String> {
+pub(crate) fn top_level(entries: &[String], wanted: &[&str]) -> Vec<String> {
     let visible = |name: &&String| !name.starts_with('.') && name.as_str() != "target";
     let extra = entries.iter().filter(visible).filter(|name| !wanted.contains(&name.as_str()));
     let missing = wanted.iter().filter(|name| !entries.iter().any(|entry| entry == *name));
@@ -82,7 +82,7 @@ pub fn top_level(entries: &[String], wanted: &[&str]) -> Vec<String> {
 }
 
 /// All files below `folder` whose name ends in `ending`, as paths from `root`, sorted. Dot-folders and `target` are left out.
-pub fn files_below(root: &Path, folder: &str, ending: &str) -> Vec<String> {
+pub(crate) fn files_below(root: &Path, folder: &str, ending: &str) -> Vec<String> {
     let mut out = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

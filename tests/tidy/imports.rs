@@ -3,10 +3,10 @@
 use super::scan::{self, Path};
 
 /// A room and what it may import: `*` = everything; `room::part` = only that part of a room; `-room` = not that one.
-pub type Row = (&'static str, &'static [&'static str]);
+pub(crate) type Row = (&'static str, &'static [&'static str]);
 
 /// Every import of one file of `src/` that the table does not allow.
-pub fn findings(table: &[Row], file: &str, text: &str) -> Vec<String> {
+pub(crate) fn findings(table: &[Row], file: &str, text: &str) -> Vec<String> {
     let module = module_of(file);
     let Some(room) = module.first() else { return Vec::new() };
     let Some((_, allowed)) = table.iter().find(|(name, _)| name == room) else {

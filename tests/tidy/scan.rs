@@ -8,7 +8,7 @@ use std::ops::Range;
 const INSIDE_LITERAL: char = '~';
 
 /// The same text, same lines, with comments blanked and the insides of literals made unreadable.
-pub fn mask(text: &str) -> String {
+pub(crate) fn mask(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -104,14 +104,14 @@ fn is_word(c: char) -> bool {
 
 /// A word, `::`, or one other visible character.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    pub text: String,
+pub(crate) struct Token {
+    pub(crate) text: String,
     /// Counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// The tokens of masked text.
-pub fn tokens(masked: &str) -> Vec<Token> {
+pub(crate) fn tokens(masked: &str) -> Vec<Token> {
     let mut out = Vec::new();
     for (index, line) in masked.lines().enumerate() {
         let chars: Vec<char> = line.chars().collect();
@@ -135,7 +135,7 @@ pub fn tokens(masked: &str) -> Vec<Token> {
 }
 
 /// Index of the token that closes the bracket at `open`; the last token where nothing closes it.
-pub fn closing(tokens: &[Token], open: usize) -> usize {
+pub(crate) fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0;
     for (index, token) in tokens.iter().enumerate().skip(open) {
         match token.text.as_str() {
@@ -151,7 +151,7 @@ pub fn closing(tokens: &[Token], open: usize) -> usize {
 }
 
 /// The lines (from 1, end exclusive) of `#[cfg(test)] mod NAME { … }`.
-pub fn test_lines(tokens: &[Token]) -> Vec<Range<usize>> {
+pub(crate) fn test_lines(tokens: &[Token]) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     for start in 0..tokens.len() {
         let head = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
@@ -166,17 +166,17 @@ pub fn test_lines(tokens: &[Token]) -> Vec<Range<usize>> {
 
 /// A path as written: `["crate", "model", "Group"]`; a macro's last part ends in `!`, a glob is `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
-    pub parts: Vec<String>,
-    pub line: usize,
+pub(crate) struct Path {
+    pub(crate) parts: Vec<String>,
+    pub(crate) line: usize,
     /// Whether a `use` names it.
-    pub imported: bool,
+    pub(crate) imported: bool,
     /// Inline modules of this file around it, outermost first.
-    pub inside: Vec<String>,
+    pub(crate) inside: Vec<String>,
 }
 
 /// Every path of the file: leaves of `use` trees flattened, and those in expressions, types and attributes.
-pub fn paths(tokens: &[Token]) -> Vec<Path> {
+pub(crate) fn paths(tokens: &[Token]) -> Vec<Path> {
     let mut out = Vec::new();
     let mut inside: Vec<(String, usize)> = Vec::new();
     let mut at = 0;

@@ -155,6 +155,9 @@ pub struct Service {
     pub restarts: u64,
     /// Since when the state is as it is.
     pub since: Timestamp,
+    /// What the keeper has to say of it: why it could not be started, or what is not promised here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// A group's health; also `GET /v1/groups/NAME/health`.

@@ -1,5 +1,7 @@
+//! Every short sequence of events, and the rules one by one.
+
 use super::*;
-use crate::model::{Backoff, Launch, Policy};
+use crate::model::{Backoff, Launch, Policy, ServiceState};
 
 fn spec(kind: ServiceKind, program: &str, revision: u8) -> ServiceSpec {
     let backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1), reset_after: Duration::from_secs(60) };

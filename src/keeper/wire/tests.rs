@@ -1,3 +1,5 @@
+//! What is written reads back; what is not a message is refused.
+
 use super::*;
 use crate::model::{Backoff, Hardening, Launch, Limits, MountMode, PublicationId, ServiceKind, ServiceState, Timestamp};
 use proptest::prelude::*;

@@ -119,4 +119,13 @@ mod tests {
         }
         assert_eq!(parse_commit(&vec![b'x'; COMMIT_MAX_BYTES + 1]).unwrap_err().reason, Reason::LimitExceeded);
     }
+
+    #[test]
+    fn a_header_cut_anywhere_is_refused() {
+        let bytes = format!("tree {ID}\nparent {ID}\nauthor {WHO}\ncommitter {WHO}\n");
+        assert!(parse_commit(bytes.as_bytes()).is_ok());
+        for end in 0..bytes.len() {
+            assert!(parse_commit(&bytes.as_bytes()[..end]).is_err(), "cut at {end}");
+        }
+    }
 }

@@ -117,4 +117,13 @@ mod tests {
     fn a_huge_tag_is_refused() {
         assert_eq!(reason(&vec![b'x'; TAG_MAX_BYTES + 1]), Reason::LimitExceeded);
     }
+
+    #[test]
+    fn a_header_cut_anywhere_is_refused() {
+        let bytes = format!("object {ID}\ntype commit\ntag v1.0.0\ntagger {WHO}\n");
+        assert!(parse_tag(bytes.as_bytes(), &TagName::new("v1.0.0")).is_ok());
+        for end in 0..bytes.len() {
+            assert_eq!(reason(&bytes.as_bytes()[..end]), Reason::InvalidGitObject, "cut at {end}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::{Answer, Request, met, walk};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag, TagName};
 use crate::source::refuse;
 use crate::source::store::open_objects;
-use crate::source::walk::{Fault, Objects, oid};
+use crate::source::walk::{Fault, Objects, oid, over_large};
 
 /// Mode of pack files.
 const PACK_MODE: u32 = 0o600;
@@ -116,6 +116,9 @@ fn pack(request: &Request, from: Odb<'_>, wanted: &[ObjectId]) -> Result<(u64, u
 }
 
 fn unreadable(request: &Request, error: &git2::Error) -> Refusal {
+    if let Some(refusal) = over_large(error) {
+        return refusal;
+    }
     let message = format!("objects of `{}` cannot be copied: {}; it is tried again", request.origin.shown(), error.message());
     refuse(Reason::GitOperationFailed, message)
 }

@@ -108,6 +108,7 @@ pub fn run_child() -> ExitCode {
 
 /// Takes away what no fetch needs.
 fn confine(request: &Request) -> std::io::Result<()> {
+    // Sent when the thread that started us ends: the supervisor's one thread for everything asynchronous.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
     if parent.map(|pid| pid.get().cast_unsigned()) != Some(request.parent_pid) {
@@ -129,6 +130,7 @@ fn confine(request: &Request) -> std::io::Result<()> {
 
 fn answer(request: &Request) -> Result<Answer, Refusal> {
     crate::sys::git::isolate();
+    crate::sys::git::allow_deltas(request.limits.file_bytes);
     match &request.ask {
         Ask::List => match &request.origin {
             Origin::Network { url } => network::list(request, url).map(Answer::Tags),

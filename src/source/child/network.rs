@@ -19,7 +19,7 @@ use super::{Request, in_folder, met, ssh_home};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag};
 use crate::source::refuse;
 use crate::source::store::open_objects;
-use crate::source::walk::{Objects, object_id, oid};
+use crate::source::walk::{Objects, object_id, oid, over_large};
 
 /// Until a server accepts a connection, and between two of its bytes, unless the whole has less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub(super) fn list(request: &Request, url: &str) -> Result<Vec<(String, ObjectId
     let connection = connected.map_err(|error| talk.refusal(&error))?;
     let mut tags = Vec::new();
     for head in connection.list().map_err(|error| talk.refusal(&error))? {
-        let Some(name) = head.name().strip_prefix("refs/tags/").filter(|name| !name.ends_with(PEELED)) else { continue };
+        let Some(name) = head.name().strip_prefix("refs/tags/").filter(|name| is_shown(name)) else { continue };
         tags.push((name.to_owned(), object_id(head.oid())));
         let limit = request.limits.tags;
         if tags.len() as u64 > limit {
@@ -237,7 +237,7 @@ impl<'a> Talk<'a> {
 
     /// The cause in our words, libgit2's as the rest.
     fn refusal(&self, error: &Error) -> Refusal {
-        if let Some(refusal) = self.cause.take() {
+        if let Some(refusal) = self.cause.take().or_else(|| over_large(error)) {
             return refusal;
         }
         let at = self.request.origin.shown();
@@ -277,6 +277,11 @@ impl<'a> Talk<'a> {
         }
         said(Reason::GitOperationFailed, "see the address and the server; it is tried again")
     }
+}
+
+/// Neither what a tag points at nor a name that no Git allows and no terminal should see.
+fn is_shown(name: &str) -> bool {
+    !name.ends_with(PEELED) && !name.contains(char::is_control)
 }
 
 fn has_password(url: &str) -> bool {

@@ -133,7 +133,7 @@ fn answer(action: Action, release: &Arc<Release>) -> (Outcome, Option<ServiceRep
         Action::Examine { tag } => Outcome::Examined { tag, result: Ok(release.clone()) },
         Action::Accept { release, first_tags } => Outcome::Accepted { release, first_tags },
         Action::MarkApplied { tag, .. } => Outcome::Applied { tag },
-        Action::Stage { wanted, .. } => Outcome::Staged { inputs: wanted.inputs, result: Ok(prepared(&wanted)) },
+        Action::Stage { wanted, .. } => Outcome::Staged { inputs: wanted.inputs, result: Ok(Box::new(prepared(&wanted))) },
         Action::Switch { publication, mount_path, .. } => Outcome::Switched { publication, mount_path },
         Action::Verify { publication, .. } => Outcome::Verified { publication, drifted: Vec::new() },
         Action::Prune { in_use, .. } => Outcome::Pruned(in_use),

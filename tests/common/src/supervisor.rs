@@ -34,7 +34,19 @@ impl Tagfall {
 
     /// A command without any of the caller's settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_through(&[], arguments)
+    }
+
+    /// The same, started by a program that runs what stands behind its arguments.
+    pub fn command_through(&self, through: &[&str], arguments: &[&str]) -> Command {
+        let mut command = match through.split_first() {
+            Some((program, own)) => {
+                let mut command = Command::new(program);
+                command.args(own).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1").env("GIT_CONFIG_NOSYSTEM", "1");
         command.env("GIT_CONFIG_GLOBAL", "/dev/null");
         for (name, _) in std::env::vars_os() {
@@ -73,24 +85,41 @@ impl Supervisor {
     /// # Panics
     /// Where it cannot be started.
     pub fn start(tagfall: &Tagfall, dir: &Path, source: &Path, labels: &str) -> Self {
-        let text = format!(
-            "name = \"test-1\"\nlabels = {labels}\ndata_dir = \"{data}\"\n\n[source]\nurl = \"{url}\"\npoll = \"1s\"\n\n\
-             [source.verify]\nmode = \"off\"\n\n[api]\nsocket = \"{socket}\"\nlisten = \"127.0.0.1:{port}\"\n",
-            data = dir.join("data").display(),
-            url = source.display(),
-            socket = dir.join("api.sock").display(),
-            port = crate::free_port(),
-        );
-        fs::write(dir.join("supervisor.toml"), text).expect("the supervisor's file can be written");
-        Self { tagfall: tagfall.clone(), keeper: Self::spawn(tagfall, dir), dir: dir.to_owned() }
+        Self::start_with(tagfall, dir, &Self::settings(dir, &source.display().to_string(), labels), &[])
     }
 
-    fn spawn(tagfall: &Tagfall, dir: &Path) -> Child {
+    /// The settings that [`Supervisor::start`] uses, to change and hand to [`Supervisor::start_with`].
+    pub fn settings(dir: &Path, source: &str, labels: &str) -> String {
+        format!(
+            "name = \"test-1\"\nlabels = {labels}\ndata_dir = \"{data}\"\n\n[source]\nurl = \"{source}\"\npoll = \"1s\"\n\n\
+             [source.verify]\nmode = \"off\"\n\n[api]\nsocket = \"{socket}\"\nlisten = \"127.0.0.1:{port}\"\n",
+            data = dir.join("data").display(),
+            socket = dir.join("api.sock").display(),
+            port = crate::free_port(),
+        )
+    }
+
+    /// Starts one with these settings, through a program that runs what stands behind its arguments (`setpriv …`). The
+    /// socket must be `api.sock` in `dir`.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start_with(tagfall: &Tagfall, dir: &Path, settings: &str, through: &[&str]) -> Self {
+        fs::write(dir.join("supervisor.toml"), settings).expect("the supervisor's file can be written");
         let log = File::options().create(true).append(true).open(dir.join("supervise.log")).expect("the log can be opened");
-        let config = dir.join("supervisor.toml");
-        let mut command = tagfall.command(&["supervise", "--config"]);
-        command.arg(&config).current_dir(dir).stdout(Stdio::null()).stderr(log);
-        command.spawn().expect("the supervisor can be started")
+        let config = dir.join("supervisor.toml").display().to_string();
+        let mut command = tagfall.command_through(through, &["supervise", "--config", &config]);
+        command.current_dir(dir).stdout(Stdio::null()).stderr(log);
+        let keeper = command.spawn().expect("the supervisor can be started");
+        Self { tagfall: tagfall.clone(), keeper, dir: dir.to_owned() }
+    }
+
+    /// Whether the keeper has ended, and how.
+    ///
+    /// # Panics
+    /// Where it cannot be asked.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.keeper.try_wait().expect("the keeper can be waited for").map(|status| status.code())
     }
 
     /// Pid of the keeper: the process that `supervise` is.

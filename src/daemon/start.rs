@@ -102,6 +102,7 @@ pub fn run(setup: Setup) -> Result<(), DaemonError> {
     }
     // Before any thread: preparing the Git library sets variables of the process.
     source::prepare();
+    crate::sys::memory::one_heap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -132,6 +133,7 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         identity,
         verified: false,
         overview,
+        rested: false,
         keeper_pid: None,
         events,
         events_in,

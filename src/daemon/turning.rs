@@ -33,6 +33,8 @@ pub(super) struct Turning {
     pub(super) identity: Identity,
     pub(super) verified: bool,
     pub(super) overview: Overview,
+    /// Nothing but looking was done since memory was last given back.
+    pub(super) rested: bool,
     pub(super) keeper_pid: Option<u32>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) events_in: mpsc::UnboundedSender<Event>,
@@ -179,8 +181,10 @@ impl Turning {
     fn turn(&mut self) -> Plan {
         let at = now();
         let mut plan = self.core.plan(at);
+        let converged = plan.is_converged();
         for (key, action) in std::mem::take(&mut plan.actions) {
             tracing::debug!(?key, action = action.name(), "begin");
+            self.rested &= action.is_routine();
             let attempt = self.core.begin(&key, &action);
             effects::start(&self.context, key, attempt, action, at.wall, &self.events_in);
         }
@@ -190,6 +194,10 @@ impl Turning {
         }
         self.overview = overview;
         self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
+        if converged && !self.rested && self.core.observed().busy().next().is_none() {
+            self.rested = true;
+            crate::sys::memory::give_back();
+        }
         plan
     }
 

@@ -26,10 +26,10 @@ impl Demo {
     /// Starts one and waits until it follows.
     fn start() -> Self {
         let outer = common::temp_dir();
-        let output = |name| File::create(outer.path().join(name)).unwrap();
+        let output = |name| File::create(outer.path().join(name)).expect("a log can be made");
         let mut command = tagfall().command(&["demo", "--dir"]);
         command.arg(outer.path().join("d")).stdout(output("out")).stderr(output("err")).process_group(0);
-        let mut demo = Self { child: command.spawn().unwrap(), outer };
+        let mut demo = Self { child: command.spawn().expect("the demo can be started"), outer };
         demo.says("What you push is shown here");
         demo
     }
@@ -99,23 +99,25 @@ impl Drop for Demo {
 
 /// Command lines of processes that name a folder or work in it.
 fn processes_of(dir: &Path) -> Vec<String> {
-    let text = dir.to_str().unwrap();
+    let text = dir.to_str().expect("a test's folder has a plain name");
     let found = |process: PathBuf| {
         let line = String::from_utf8_lossy(&fs::read(process.join("cmdline")).ok()?).replace('\0', " ");
         let works_there = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
         (line.contains(text) || works_there).then_some(line)
     };
-    let all = fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
-    all.filter_map(|entry| found(entry.path())).collect()
+    let all = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    let numbers = all.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+    numbers.filter_map(|entry| found(entry.path())).collect()
 }
 
 fn names_in(dir: &Path) -> Vec<String> {
-    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    let entries = fs::read_dir(dir).expect("the folder can be read").flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Checks what `demo --once` printed and left.
 fn check_once(command: &mut Command, outer: &Path) {
-    let output = command.output().unwrap();
+    let output = command.output().expect("the demo can be started");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     for expected in [
@@ -175,7 +177,7 @@ fn an_existing_folder_loses_only_what_the_demo_made() {
 
     let output = tagfall().run(&["demo", "--once", "--keep", "--dir", dir]);
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(outer.path().join("config.git/HEAD").exists() && !outer.path().join("api.sock").exists());
+    assert!(outer.path().join("config.git/HEAD").exists() && outer.path().join("config/.git").exists());
     assert_eq!(processes_of(outer.path()), Vec::<String>::new());
 
     // What stands there is nobody's but its owner's: a second demo does not take it for its own.
@@ -248,5 +250,6 @@ fn the_supervisor_ends_with_a_demo_that_was_killed() {
         let left = processes_of(&demo.dir());
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
-    assert!(!demo.dir().join("api.sock").exists(), "it ended in order");
+    let log = fs::read_to_string(demo.dir().join("supervisor.log")).unwrap();
+    assert!(log.contains("services are stopped in order"), "{log}");
 }

@@ -138,8 +138,8 @@ fn notes<'a>(groups: impl Iterator<Item = &'a Group>, folders: &BTreeMap<GroupNa
         let mut said = not_carried_out(group);
         if group.service.is_some() && group.mount.is_some() && group.files.len() > 1 {
             said.push(
-                "where a supervisor has no right to mount, a service that reads several of its files during a switch can see \
-                 old and new ones together; `reload_signal` or a restart tells it when all are there"
+                "without the right to mount, a service may read old and new files together while they are switched: a reload \
+                 or restart follows"
                     .to_owned(),
             );
         }

@@ -59,11 +59,14 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
         let folder = Folder::make(args.dir.as_deref())?;
         let (shown, ended) = perform(&folder, &page, args.once, &mut signals).await;
         let root = folder.root().display();
-        let gone = match &ended {
-            Err(_) => Ok(page.aside(&format!("{root} is left: a process may still use it"))),
-            Ok(()) if args.keep => Ok(page.aside(&format!("everything is left in {root}"))),
-            Ok(()) => folder.remove().map(|()| page.aside("ended; nothing is left of it")),
+        let (gone, end) = match &ended {
+            Err(_) => (Ok(()), format!("{root} is left: a process may still use it")),
+            Ok(()) if args.keep => (Ok(()), format!("ended; everything is left in {root}")),
+            Ok(()) => (folder.remove(), "ended; nothing is left of it".to_owned()),
         };
+        if gone.is_ok() {
+            page.aside(&end);
+        }
         // The first failure is the one to tell.
         shown.and(ended).and(gone)?;
         Ok(Exit::Done)

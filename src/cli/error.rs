@@ -86,9 +86,6 @@ pub(crate) enum CliError {
         /// Why it failed.
         source: Cause,
     },
-    /// This version does not carry the command out.
-    #[error("`tagfall {0}` is not carried out by this version")]
-    NotHere(&'static str),
 }
 
 /// Everything that was found in one reading, each with its place.
@@ -127,7 +124,7 @@ impl CliError {
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::CouldNotRun { .. } | Self::NotHere(_) => Exit::Usage,
+            Self::Usage { .. } | Self::CouldNotRun { .. } => Exit::Usage,
             Self::NoSupervisor { .. } | Self::WentAway { .. } => Exit::NoSupervisor,
             // Whoever read our output has what they wanted (`tagfall events | head`).
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
@@ -150,7 +147,7 @@ impl CliError {
                 Some("a supervisor that was killed is back within moments: run the command again".to_owned())
             }
             Self::Api { status: 401, .. } => Some("`--token-file PATH` names a file with the API token".to_owned()),
-            Self::Api { .. } | Self::Output(_) | Self::Failed { .. } | Self::CouldNotRun { .. } | Self::NotHere(_) => None,
+            Self::Api { .. } | Self::Output(_) | Self::Failed { .. } | Self::CouldNotRun { .. } => None,
         }
     }
 }

@@ -67,8 +67,8 @@ mod tests {
         for (path, within, place) in [
             ("format", None, Some((1, 10))),
             ("service.exec[0]", Some(1), Some((4, 4))),
-            ("service.exec[1]", Some(3), Some((4, 17))),
-            ("service.exec[2]", Some(3), Some((4, 23))),
+            ("service.exec[1]", Some(3), Some((4, 16))),
+            ("service.exec[2]", Some(3), Some((4, 22))),
             ("service.exec[3]", Some(1), None),
             ("service.env.A.B", Some(1), Some((6, 18))),
             ("service.env.A", None, None),

@@ -39,8 +39,9 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
         Some(repo) => {
             let view = folder::plan(repo, &args.place, context.out)?;
             if args.form.is_json() {
-                let bytes =
+                let mut bytes =
                     serde_json::to_vec(&view).map_err(|error| CliError::could_not_run("put the plan into JSON", error))?;
+                bytes.push(b'\n');
                 context.out.bytes(&bytes)?;
             } else {
                 context.out.text(&text(&view, &format!("the folder `{}`", repo.display())))?;

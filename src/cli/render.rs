@@ -10,10 +10,13 @@ mod output;
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use self::input::Input;
 use super::check::shown;
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, Exit, repository};
 use crate::manifest::{Diagnostic, Severity};
+use crate::model::Templates;
 use crate::render::{self, RenderError, RenderedFile};
 
 #[derive(Debug, clap::Args)]
@@ -78,19 +81,25 @@ fn counted(files: usize) -> String {
 
 type Rendered = Result<Vec<RenderedFile>, Vec<Diagnostic>>;
 
-/// An error as it is shown, with the path that was typed.
-fn diagnostic(error: RenderError, place: impl Fn(&str) -> String) -> Diagnostic {
-    let RenderError { file, line, column, message, .. } = error;
-    Diagnostic { severity: Severity::Error, file: place(&file), line: line.max(1), column: column.max(1), message, hint: None }
+/// An error as it is shown, with the path that was typed and the name that may have been meant.
+fn diagnostic(error: RenderError, data: &Value, place: impl Fn(&str) -> String) -> Diagnostic {
+    let RenderError { file, line, column, message, name } = error;
+    let hint = name.and_then(|name| repository::meant(data, &name));
+    Diagnostic { severity: Severity::Error, file: place(&file), line: line.max(1), column: column.max(1), message, hint }
 }
 
 /// Renders one text with the given data alone.
-fn alone(file: &str, target: &str, bytes: Vec<u8>, data: &serde_json::Value) -> Rendered {
+fn alone(file: &str, target: &str, bytes: Vec<u8>, data: &Value) -> Rendered {
     let text = String::from_utf8(bytes).map_err(|_| {
         let message = "a template must be UTF-8 text".to_owned();
         vec![Diagnostic { severity: Severity::Error, file: file.to_owned(), line: 1, column: 1, message, hint: None }]
     })?;
-    let done = render::render_text(file, &text, data, crate::model::Templates::Strict);
-    let done = done.map_err(|error| vec![diagnostic(error, str::to_owned)])?;
+    let done = render::render_text(file, &text, data, Templates::Strict).map_err(|error| {
+        let mut errors = render::missing_names(file, &text, data);
+        if error.name.is_none() || errors.is_empty() {
+            errors.push(error);
+        }
+        errors.into_iter().map(|error| diagnostic(error, data, str::to_owned)).collect::<Vec<_>>()
+    })?;
     Ok(vec![RenderedFile { path: target.to_owned(), bytes: done.into_bytes(), executable: false }])
 }

@@ -179,3 +179,27 @@ pub(super) fn release(tree: &Tree) -> (TagName, ObjectId) {
 pub(super) fn no_commit() -> ObjectId {
     ObjectId::from_bytes([0; 20])
 }
+
+/// How alike a name must be to have been meant: 1 is the same.
+const MEANT_MIN: f64 = 0.8;
+
+/// The hint for a dotted name that the data does not have: the nearest that it has at that place.
+pub(super) fn meant(data: &serde_json::Value, name: &str) -> Option<String> {
+    let mut table = data.as_object()?;
+    let mut known = String::new();
+    for part in name.split('.') {
+        match table.get(part) {
+            Some(value) => {
+                table = value.as_object()?;
+                known.push_str(part);
+                known.push('.');
+            }
+            None => {
+                let alike = |key: &&String| strsim::jaro_winkler(part, key);
+                let near = table.keys().filter(|key| alike(key) > MEANT_MIN).max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+                return Some(format!("did you mean `{known}{near}`?"));
+            }
+        }
+    }
+    None
+}

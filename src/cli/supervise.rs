@@ -49,7 +49,7 @@ impl SettingsArgs {
     pub(super) fn read(&self) -> Result<Settings, CliError> {
         let text = self.text()?;
         if text.is_none() && self.set.is_empty() && environment().keys().all(|key| !key.starts_with("TAGFALL_SOURCE")) {
-            return Err(self.unread(std::io::ErrorKind::NotFound.into()));
+            return Err(self.unread(rustix::io::Errno::NOENT.into()));
         }
         self.parse(text.as_deref(), &self.set)
     }
@@ -58,7 +58,7 @@ impl SettingsArgs {
     pub(super) fn read_beside(&self, repository: &Path) -> Result<Settings, CliError> {
         let text = self.text()?;
         if text.is_none() && self.config != Path::new(DEFAULT_CONFIG) {
-            return Err(self.unread(std::io::ErrorKind::NotFound.into()));
+            return Err(self.unread(rustix::io::Errno::NOENT.into()));
         }
         let mut set = Vec::new();
         if text.is_none() {

@@ -264,7 +264,8 @@ pub(crate) fn group_steps(
     let content = render::content_digest(&rendered.files);
     let files = group.mount.as_ref().filter(|_| shown.map(|id| id.content) != Some(content));
     if let Some(mount) = files {
-        steps.push(step(name, "publish", format!("{} files at `{}`", rendered.files.len(), mount.path)));
+        let (count, path) = (rendered.files.len(), &mount.path);
+        steps.push(step(name, "publish", format!("{count} file{} at `{path}`", if count == 1 { "" } else { "s" })));
     }
     let (Some(declared), Some(launch)) = (&group.service, &rendered.launch) else { return steps };
     match runs {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::GroupName;
+use crate::model::{Digest, GroupName};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
 use crate::render::{Host, Layer};
@@ -32,6 +32,8 @@ pub(super) struct Context {
     pub(super) commands: Mutex<BTreeMap<GroupName, Commands>>,
     /// The environment as the supervisor was started with it.
     pub(super) env: BTreeMap<String, String>,
+    /// Digest of the rules by which tags are judged: program and settings. Verdicts of other rules count for nothing.
+    pub(super) judge: Digest,
     /// Folders below which groups may publish; `None` = anywhere that the manifest's own rules allow.
     pub(super) mount_roots: Option<Vec<String>>,
 }

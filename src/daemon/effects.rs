@@ -10,10 +10,13 @@ use super::context::Context;
 use super::{examine, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
 use crate::keeper::wire::Request;
-use crate::model::{FirstTag, GroupName, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
+use crate::model::{FirstTag, GroupName, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
 use crate::plan::{Action, Event, Failure, Key, Outcome};
 use crate::publish::PublishError;
 use crate::store::{Accepted, PublishedAt, StoreError};
+
+/// So many releases before the accepted one stay in the store, for `diff` and for going back.
+const RELEASES_KEPT: usize = 10;
 
 /// Starts an effect; its answer comes as an event that carries `attempt`.
 pub(super) fn start(
@@ -61,7 +64,9 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
             on_disk(context, move |context| accept(context, release, first_tags, wall)).await
         }
         Action::MarkApplied { tag, floor } => {
-            on_disk(context, move |context| mark_applied(context, tag, floor.as_ref(), wall)).await
+            let done = on_disk(context, move |context| mark_applied(context, tag, floor.as_ref(), wall)).await;
+            forget_old(context).await;
+            done
         }
         Action::Stage { wanted, fresh_copy } => {
             let stage = move |context: &Context| {
@@ -97,6 +102,17 @@ async fn on_disk(context: &Arc<Context>, work: impl FnOnce(&Context) -> Result<O
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => Outcome::Failed(failure),
         Err(error) => Outcome::Failed(Failure::new(Reason::PublishFailed, format!("the effect broke off: {error}"))),
+    }
+}
+
+/// Drops the objects of releases that nobody can ask about any more. What cannot be dropped now is dropped after the next.
+async fn forget_old(context: &Context) {
+    let keep: Vec<ObjectId> = context.state(|state| {
+        let older = state.history.iter().rev().take(RELEASES_KEPT).map(|old| old.tag_object);
+        state.accepted.iter().map(|accepted| accepted.tag_object).chain(older).collect()
+    });
+    if let Err(error) = context.source.forget(&keep).await {
+        tracing::warn!(error = chain(&error), "objects of old releases stay in the store");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happened between two overviews, as events. Pure: two values in, a list out.
 
 use crate::api::wire::EventKind;
-use crate::model::{Condition, ConditionKind, GroupName, Reason, ServiceState, Truth};
+use crate::model::{Condition, ConditionKind, GroupName, Reason, ServiceReport, ServiceState, Truth};
 use crate::plan::{GroupStatus, Overview};
 
 /// An event before it has a number and a time.
@@ -50,7 +50,7 @@ fn group(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatus>
     for condition in &after.conditions {
         let old = before.and_then(|before| before.conditions.iter().find(|old| old.kind == condition.kind));
         if old.is_none_or(|old| old.status != condition.status || (old.reason != condition.reason && is_lasting(condition))) {
-            condition_event(out, name, condition, old.is_some());
+            condition_event(out, name, condition, old.map(|old| old.status));
         }
     }
 }
@@ -60,13 +60,13 @@ fn is_lasting(condition: &Condition) -> bool {
     matches!(condition.kind, ConditionKind::Stalled | ConditionKind::Healthy | ConditionKind::DriftDetected)
 }
 
-fn condition_event(out: &mut Vec<Happened>, name: &GroupName, condition: &Condition, known: bool) {
+fn condition_event(out: &mut Vec<Happened>, name: &GroupName, condition: &Condition, was: Option<Truth>) {
     let kind = match (condition.kind, condition.status) {
         (ConditionKind::Stalled | ConditionKind::DriftDetected, Truth::True) | (ConditionKind::Healthy, Truth::False) => {
             EventKind::Warning
         }
         (ConditionKind::Ready, Truth::True) | (ConditionKind::Suspended, _) => EventKind::Normal,
-        (ConditionKind::Healthy, Truth::True) if known => EventKind::Normal,
+        (ConditionKind::Healthy, Truth::True) if was == Some(Truth::False) => EventKind::Normal,
         (ConditionKind::DriftDetected, Truth::False) => EventKind::Normal,
         _ => return,
     };
@@ -103,7 +103,7 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
     let ended = report.last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
     let (kind, reason, message) = match report.state {
         ServiceState::Starting | ServiceState::Running if old.is_none_or(|old| old.incarnation != report.incarnation) => {
-            (EventKind::Normal, Reason::Starting, format!("process {} started", report.pid.unwrap_or_default()))
+            (EventKind::Normal, Reason::Starting, started(old, report))
         }
         ServiceState::Running => {
             (EventKind::Normal, Reason::Converged, format!("process {} is ready", report.pid.unwrap_or_default()))
@@ -119,6 +119,16 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
         ServiceState::Waiting | ServiceState::Starting | ServiceState::Reloading => return,
     };
     out.push(Happened::new(kind, reason, name.to_string(), message.trim_end().to_owned()));
+}
+
+/// A start, with what it follows where nobody asked for it.
+fn started(old: Option<&ServiceReport>, report: &ServiceReport) -> String {
+    let pid = report.pid.unwrap_or_default();
+    let before = old.filter(|old| report.restarts > old.restarts).and_then(|old| old.pid);
+    match (before, report.last_exit) {
+        (Some(before), Some(exit)) => format!("process {pid} started, after {before} ended with {exit}"),
+        (_, _) => format!("process {pid} started"),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::context::{Commands, Context};
 use super::effects::{chain, publish_failure};
 use crate::model::{Check, ConfigFile, Group, HookKind, Launch, ObjectId, Reason, Service, TagName};
 use crate::plan::{Failure, Prepared, Wanted};
-use crate::render::{self, Host, Layer, RenderError, RenderedFile};
+use crate::render::{self, Host, Launched, Layer, RenderError, RenderedFile};
 
 /// A group, rendered.
 pub(crate) struct Rendered {
@@ -42,13 +42,7 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
         Vec::new()
     });
     let service = group.service.as_ref().filter(|service| service.container.is_none());
-    let launch = service.and_then(|service| match render::render_launch(group, service, &data) {
-        Ok((argv, env)) => Some(launch(place.data_dir, group, service, argv, env)),
-        Err(found) => {
-            note(found);
-            None
-        }
-    });
+    let launched = service.and_then(|service| render::render_launch(group, service, &data).map_err(&mut note).ok());
     let hook = group.hooks.get(&HookKind::HealthCheck);
     let mut text = |key: &str, template: &str| {
         render::render_text(key, template, &data, group.templates).unwrap_or_else(|error| {
@@ -58,12 +52,16 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
     };
     let check = hook.map(|hook| check(&hook.check, &mut text));
     let commands = hook.map(|hook| commands(&hook.allow.exec, &mut text)).unwrap_or_default();
+    let launch = service.zip(launched).map(|(service, launched)| launch(place.data_dir, group, service, launched, &mut text));
     let notices = left_out.iter().map(ToString::to_string).collect();
     if errors.is_empty() { Ok(Rendered { files, launch, check, commands, notices }) } else { Err(errors) }
 }
 
+/// Renders one string of the manifest: its key, then its template.
+type Text<'a> = dyn FnMut(&str, &str) -> String + 'a;
+
 /// A hook's check with its templates rendered.
-fn check(declared: &Check, text: &mut dyn FnMut(&str, &str) -> String) -> Check {
+fn check(declared: &Check, text: &mut Text<'_>) -> Check {
     match declared {
         Check::Module(path) => Check::Module(path.clone()),
         Check::Http { url, status, body } => {
@@ -75,7 +73,7 @@ fn check(declared: &Check, text: &mut dyn FnMut(&str, &str) -> String) -> Check 
     }
 }
 
-fn commands(declared: &Commands, text: &mut dyn FnMut(&str, &str) -> String) -> Commands {
+fn commands(declared: &Commands, text: &mut Text<'_>) -> Commands {
     let render = |(name, argv): (&String, &Vec<String>)| {
         let key = format!("allow.exec.{name}");
         (name.clone(), argv.iter().map(|argument| text(&key, argument)).collect())
@@ -83,13 +81,13 @@ fn commands(declared: &Commands, text: &mut dyn FnMut(&str, &str) -> String) -> 
     declared.iter().map(render).collect()
 }
 
-fn launch(data_dir: &Path, group: &Group, service: &Service, argv: Vec<String>, env: Vec<(String, String)>) -> Launch {
+fn launch(data_dir: &Path, group: &Group, service: &Service, (argv, env): Launched, text: &mut Text<'_>) -> Launch {
     let var = || data_dir.join("var").join(group.name.to_string()).display().to_string();
     Launch {
         argv,
         env,
         user: service.user.clone(),
-        working_dir: service.working_dir.clone().unwrap_or_else(var),
+        working_dir: service.working_dir.as_ref().map_or_else(var, |folder| text("service.working_dir", folder)),
         limits: service.limits,
         listen: service.listen.clone(),
         hardening: Some(service.hardening),

@@ -13,13 +13,14 @@ use tokio::task::JoinSet;
 use super::clock::now;
 use super::context::Context;
 use super::handle::{Handle, Request, Shown};
+use super::pace::Pace;
 use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
 use super::{effects, layers};
 use crate::api::{self, wire};
 use crate::manifest::{Settings, VerifyMode};
-use crate::model::{GroupName, RemoteTag};
-use crate::plan::{Accepted, Core, DiskFacts, Drift, Event, Host, Layers, Overview, Remembered};
+use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag};
+use crate::plan::{Accepted, Core, DiskFacts, Drift, Event, Host, Layers, Overview, RefusedTag, Remembered};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
 use crate::release::Selection;
@@ -121,7 +122,7 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let identity = identity(&setup.settings, &context);
     let core = Core::new(host(&setup.settings, &context), remembered(&context));
     let log = Events::open(&folder).map_err(|error| DaemonError::Store(folder.clone(), error))?;
-    let overview = Overview::default();
+    let overview = Overview { refused: context.state(|state| known_refused(state, context.judge)), ..Overview::default() };
     let shown = Arc::new(Shown::new(super::wire::status(&identity, None, &core, &overview), log));
     let (requests_in, requests) = mpsc::channel(REQUESTS_BUFFERED);
     let serving = serve(&setup.settings, &context, &shown, requests_in).await?;
@@ -133,7 +134,8 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         identity,
         verified: false,
         overview,
-        rested: false,
+        awake: false,
+        pace: Pace::default(),
         keeper_pid: None,
         events,
         events_in,
@@ -190,6 +192,7 @@ fn open(
         layers: Mutex::default(),
         commands: Mutex::default(),
         env,
+        judge: judge(settings),
         mount_roots: settings.mount_roots.clone(),
     };
     Ok((Arc::new(context), notes))
@@ -261,7 +264,7 @@ fn host(settings: &Settings, context: &Context) -> Host {
         member_id: model::MemberId::new(context.host.member_id.clone()),
         labels: settings.labels.clone(),
         data_dir: context.data_dir.display().to_string(),
-        facts: model::Digest::of(format!("{:?}", context.host).as_bytes()),
+        facts: Digest::of(format!("{:?}", context.host).as_bytes()),
         selection: Selection {
             prefix: settings.source.tag_prefix.clone(),
             range: Some(settings.source.semver.clone()).filter(|range| *range != semver::VersionReq::STAR),
@@ -274,7 +277,7 @@ fn host(settings: &Settings, context: &Context) -> Host {
 /// What outlived the last supervisor: its record, and what stands on disk.
 fn remembered(context: &Arc<Context>) -> Remembered {
     let mut disk = survey(context);
-    let mut remembered = context.state(from_state);
+    let mut remembered = context.state(|state| from_state(state, context.judge));
     for name in disk.keys() {
         let layers = layers::read(context, name);
         if layers != Layers::default() {
@@ -285,7 +288,7 @@ fn remembered(context: &Arc<Context>) -> Remembered {
     remembered
 }
 
-fn from_state(state: &State) -> Remembered {
+fn from_state(state: &State, judge: Digest) -> Remembered {
     let accepted = state.accepted.as_ref().map(|accepted| Accepted {
         tag: RemoteTag { name: accepted.tag.clone(), object: accepted.tag_object },
         accepted_at: accepted.accepted_at,
@@ -294,12 +297,41 @@ fn from_state(state: &State) -> Remembered {
     Remembered {
         accepted,
         pins: state.pins.clone(),
+        refused: known_refused(state, judge)
+            .into_iter()
+            .filter(|tag| is_of_the_tag(tag.reason))
+            .map(|tag| (tag.tag, Refusal { reason: tag.reason, message: tag.message }))
+            .collect(),
         floor: state.floor.as_ref().and_then(|floor| semver::Version::parse(floor).ok()),
         first_tags: state.first_tags.clone(),
         suspended: state.suspended.clone(),
         layers: BTreeMap::new(),
         disk: BTreeMap::new(),
     }
+}
+
+/// The rules by which tags are judged.
+fn judge(settings: &Settings) -> Digest {
+    Digest::of(format!("{} {settings:?}", env!("CARGO_PKG_VERSION")).as_bytes())
+}
+
+/// Whether a refusal speaks of the tag alone, not of what else was accepted here.
+fn is_of_the_tag(reason: Reason) -> bool {
+    !matches!(reason, Reason::DowngradeRefused | Reason::TagMoved)
+}
+
+/// Tags that were refused when the last supervisor ended, by the same rules as now.
+fn known_refused(state: &State, judge: Digest) -> Vec<RefusedTag> {
+    if state.judged_by != Some(judge) {
+        return Vec::new();
+    }
+    let refused = state.refused.iter().map(|refused| RefusedTag {
+        tag: RemoteTag { name: refused.tag.clone(), object: refused.tag_object },
+        reason: refused.refusal.reason,
+        message: refused.refusal.message.clone(),
+        since: refused.since,
+    });
+    refused.collect()
 }
 
 /// What stands on disk. Every shown publication is watched first and compared after: an edit in between is seen.

@@ -11,16 +11,20 @@ use super::clock::now;
 use super::context::Context;
 use super::handle::{Asked, Request, Shown};
 use super::narrate::{Happened, narrate};
+use super::pace::{Pace, says_the_same};
 use super::wire::{Identity, status};
 use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Reason, ServiceState, Suspension};
-use crate::plan::{Core, Event, Outcome, Overview, Plan, explain};
+use crate::model::{GroupName, Moment, Now, Reason, Refusal, ServiceState, Suspension, Timestamp};
+use crate::plan::{Core, Event, Key, Lane, Outcome, Overview, Plan, Wanted, explain};
 use crate::process::News;
 
 /// Events that are taken in before the next plan, so that a flood of them leads to few plans.
 const EVENTS_PER_TURN_MAX: usize = 512;
+
+/// The wall clock may be set while a hold with an end is on: looked at again after so long.
+const HOLD_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How long services may take to stop on shutdown before the rest is left to the keeper.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
@@ -33,8 +37,9 @@ pub(super) struct Turning {
     pub(super) identity: Identity,
     pub(super) verified: bool,
     pub(super) overview: Overview,
-    /// Nothing but looking was done since memory was last given back.
-    pub(super) rested: bool,
+    /// What ran before this process began is known again: from then on, changes are told as events.
+    pub(super) awake: bool,
+    pub(super) pace: Pace,
     pub(super) keeper_pid: Option<u32>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) events_in: mpsc::UnboundedSender<Event>,
@@ -65,13 +70,13 @@ pub(super) enum Ending {
 impl Turning {
     /// Runs until the keeper ends it.
     pub(super) async fn run(&mut self) -> Ending {
-        let mut plan = self.turn();
         loop {
-            let ending = self.next(plan.wake_at).await;
-            if let Some(ending) = ending {
+            let hold = self.end_holds().await;
+            let plan = self.turn();
+            let due = [plan.wake_at, hold].into_iter().flatten().min();
+            if let Some(ending) = self.next(due).await {
                 return ending;
             }
-            plan = self.turn();
         }
     }
 
@@ -126,6 +131,7 @@ impl Turning {
     }
 
     fn observe(&mut self, event: Event) {
+        self.pace.note(&event, &self.core);
         if let Event::LayersHint(group) = event {
             let layers = layers::read(&self.context, &group);
             self.core.observe(Event::LayersChanged { group, layers }, now());
@@ -166,6 +172,7 @@ impl Turning {
     }
 
     fn hear(&mut self, news: Option<News>) -> Option<Ending> {
+        self.pace.loud = true;
         match news {
             Some(News::Hello(hello)) => self.keeper_pid = Some(hello.keeper_pid),
             Some(News::Report(report)) => self.core.observe(Event::Service(report), now()),
@@ -184,21 +191,75 @@ impl Turning {
         let converged = plan.is_converged();
         for (key, action) in std::mem::take(&mut plan.actions) {
             tracing::debug!(?key, action = action.name(), "begin");
-            self.rested &= action.is_routine();
+            self.pace.rested &= action.is_routine();
             let attempt = self.core.begin(&key, &action);
             effects::start(&self.context, key, attempt, action, at.wall, &self.events_in);
         }
-        let overview = explain(&self.core, &plan, &self.overview, self.verified, at);
-        for happened in narrate(&self.overview, &overview) {
-            self.tell(happened);
+        let (show, later) = self.pace.show(at.moment, !self.awake || !says_the_same(&plan, &self.overview));
+        if show {
+            self.show(&plan, at);
         }
-        self.overview = overview;
-        self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
-        if converged && !self.rested && self.core.observed().busy().next().is_none() {
-            self.rested = true;
+        plan.wake_at = plan.wake_at.into_iter().chain(later).min();
+        if converged && !self.pace.rested && self.core.observed().busy().next().is_none() {
+            self.pace.rested = true;
             crate::sys::memory::give_back();
         }
         plan
+    }
+
+    /// Tells what is new, and shows how things stand.
+    fn show(&mut self, plan: &Plan, at: Now) {
+        let overview = explain(&self.core, plan, &self.overview, self.verified, at);
+        self.awake = self.awake || self.knows_all();
+        if self.awake {
+            for happened in narrate(&self.overview, &overview) {
+                self.tell(happened);
+            }
+            self.remember_refused(&overview);
+        }
+        self.overview = overview;
+        self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
+    }
+
+    /// Whether what ran before this process began is known again; until then nothing is news.
+    fn knows_all(&self) -> bool {
+        let observed = self.core.observed();
+        let source = &observed.source;
+        let restored = self.core.desired().release.is_some();
+        let looked_at = |(name, wanted): (&GroupName, &Arc<Wanted>)| {
+            let staged = observed.groups.get(name).and_then(|facts| facts.staged.as_ref());
+            let failed = observed.failure(&Key::Group(name.clone(), Lane::Publication)).is_some();
+            failed || staged.is_some_and(|staged| staged.inputs == wanted.inputs)
+        };
+        let groups = &self.core.desired().groups;
+        observed.keeper_ready
+            && (source.accepted.is_none() || (restored && groups.iter().all(looked_at)) || !source.postponed.is_empty())
+    }
+
+    /// Refused tags are kept, so that a restart does not tell of them as news.
+    fn remember_refused(&self, overview: &Overview) {
+        if overview.refused == self.overview.refused {
+            return;
+        }
+        let (context, refused) = (self.context.clone(), overview.refused.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept = context.remember(|state| {
+                state.refused.clear();
+                state.judged_by = Some(context.judge);
+                for tag in refused {
+                    let refusal = Refusal { reason: tag.reason, message: tag.message };
+                    state.refuse(crate::store::Refused {
+                        tag: tag.tag.name,
+                        tag_object: tag.tag.object,
+                        refusal,
+                        since: tag.since,
+                    });
+                }
+            });
+            if let Err(error) = kept {
+                tracing::warn!(error = effects::chain(&error), "refused tags are told of again after a restart");
+            }
+        });
     }
 
     fn tell(&self, happened: Happened) {
@@ -236,16 +297,13 @@ impl Turning {
     }
 
     async fn command(&mut self, command: Command, who: &str) -> Result<(), ApiError> {
-        let (group, verb, reason) = match command {
+        self.pace.loud = true;
+        let (group, verb, reason, until) = match command {
             Command::Poll => {
                 self.core.observe(Event::LookNow, now());
                 return Ok(());
             }
-            Command::Service { until: Some(_), .. } => {
-                let words = "this version holds a stop until `service start` or a new revision; leave `until` out";
-                return Err(ApiError::new(Failure::Invalid, "NotCarriedOut", words));
-            }
-            Command::Service { group, verb, reason, until: None } => (group, verb, reason),
+            Command::Service { group, verb, reason, until } => (group, verb, reason, until),
         };
         if self.core.desired().groups.get(&group).is_none_or(|wanted| wanted.group.service.is_none()) {
             return Err(ApiError::new(Failure::Conflict, "NoService", format!("{group} runs no service here")));
@@ -254,7 +312,7 @@ impl Turning {
         let message = format!("{} by {who}: {words}", verb.name());
         self.tell(Happened::new(wire::EventKind::Normal, Reason::StoppedByOperator, group.to_string(), message));
         match verb {
-            ServiceVerb::Stop => self.suspend(&group, Some((who, words))).await,
+            ServiceVerb::Stop => self.suspend(&group, Some((who, words, until))).await,
             ServiceVerb::Start => self.suspend(&group, None).await,
             ServiceVerb::Restart => {
                 self.core.observe(Event::RestartAsked(group), now());
@@ -263,10 +321,29 @@ impl Turning {
         }
     }
 
+    /// Ends holds whose time is over; says when the next one's will be.
+    async fn end_holds(&mut self) -> Option<Moment> {
+        let at = now();
+        let holds = self.core.suspended().iter().filter_map(|(group, hold)| Some((group.clone(), hold.until?)));
+        let (over, left): (Vec<_>, Vec<_>) = holds.partition(|(_, until)| *until <= at.wall);
+        for (group, _) in over {
+            match self.suspend(&group, None).await {
+                Ok(()) => {
+                    let message = "the time of its stop is over: started again";
+                    self.tell(Happened::new(wire::EventKind::Normal, Reason::Starting, group.to_string(), message));
+                }
+                Err(error) => tracing::warn!(%group, %error, "its stop goes on"),
+            }
+        }
+        let wait = |until: Timestamp| Duration::from_millis(until.0.saturating_sub(at.wall.0)).min(HOLD_LOOK_MAX);
+        left.into_iter().map(|(_, until)| at.moment.after(wait(until))).min()
+    }
+
     /// Written down before it is followed: an operator's word outlives this process.
-    async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String)>) -> Result<(), ApiError> {
+    async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String, Option<Timestamp>)>) -> Result<(), ApiError> {
         let revision = self.core.desired().groups.get(group).map(|wanted| wanted.group.revision);
-        let suspension = hold.map(|(who, reason)| Suspension { who: who.to_owned(), reason, since: now().wall, revision });
+        let suspension =
+            hold.map(|(who, reason, until)| Suspension { who: who.to_owned(), reason, since: now().wall, until, revision });
         let (context, name, kept) = (self.context.clone(), group.clone(), suspension.clone());
         let recorded = tokio::task::spawn_blocking(move || {
             context.remember(|state| match kept {
@@ -277,6 +354,7 @@ impl Turning {
         let recorded =
             recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
         recorded.map_err(|error| ApiError::new(Failure::Internal, "NotRecorded", format!("{error}; nothing was changed")))?;
+        self.pace.loud = true;
         self.core.observe(Event::Suspended { group: group.clone(), suspension }, now());
         Ok(())
     }

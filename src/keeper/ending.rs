@@ -25,7 +25,10 @@ pub(super) enum Ending {
     /// The supervisor orders the stops.
     Ordered { until: Moment },
     /// All services are being stopped.
-    Services,
+    Services {
+        /// The supervisor has said that it is done: it ends by itself, and has its door to take away before.
+        supervisor_ends: bool,
+    },
     /// The supervisor is told to end, and killed then.
     Supervisor { kill_at: Moment },
     /// What has lost its parent is killed.
@@ -35,7 +38,7 @@ pub(super) enum Ending {
 impl Ending {
     pub(super) fn deadline(&self) -> Option<Moment> {
         match self {
-            Self::Services => None,
+            Self::Services { .. } => None,
             Self::Ordered { until } | Self::Supervisor { kill_at: until } | Self::Orphans { until } => Some(*until),
         }
     }
@@ -64,6 +67,7 @@ impl Engine {
     pub(super) fn supervisor_finished(&mut self) {
         if let Some(Ending::Ordered { .. }) = self.ending {
             self.stop_services(&Event::Stop);
+            self.ending = Some(Ending::Services { supervisor_ends: true });
         }
     }
 
@@ -74,7 +78,7 @@ impl Engine {
 
     fn stop_services(&mut self, how: &Event) {
         if !matches!(self.ending, Some(Ending::Supervisor { .. } | Ending::Orphans { .. })) {
-            self.ending = Some(Ending::Services);
+            self.ending = Some(Ending::Services { supervisor_ends: false });
         }
         let groups: Vec<GroupName> = self.services.keys().cloned().collect();
         for group in groups {
@@ -98,8 +102,10 @@ impl Engine {
                     say("the supervisor has not ordered all stops in time: what still runs is stopped now");
                     self.stop_services(&Event::Stop);
                 }
-                Ending::Services if self.services.values().all(|entry| entry.service.at_rest() || entry.service.stuck()) => {
-                    if let Some((_, pidfd)) = &self.supervisor.process {
+                Ending::Services { supervisor_ends }
+                    if self.services.values().all(|entry| entry.service.at_rest() || entry.service.stuck()) =>
+                {
+                    if let Some((_, pidfd)) = self.supervisor.process.as_ref().filter(|_| !supervisor_ends) {
                         let _ = pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
                     }
                     self.ending = Some(Ending::Supervisor { kill_at: moment.after(SUPERVISOR_STOP_TIMEOUT) });
@@ -117,7 +123,7 @@ impl Engine {
                     let left = self.kill_orphans();
                     return !left || until <= moment;
                 }
-                Ending::Ordered { .. } | Ending::Services | Ending::Supervisor { .. } => return false,
+                Ending::Ordered { .. } | Ending::Services { .. } | Ending::Supervisor { .. } => return false,
             }
         }
     }

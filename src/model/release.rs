@@ -73,6 +73,9 @@ pub struct Suspension {
     pub reason: String,
     /// When.
     pub since: Timestamp,
+    /// When it ends by itself, by the wall clock.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// The revision it was said of.
     pub revision: Option<Digest>,
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{GroupName, Now};
+use crate::model::{GroupName, Now, Refusal, RemoteTag};
+use crate::release::{Verdict, is_lasting};
 
 use super::{
     Accepted, Action, Census, Desired, DiskFacts, Event, FirstTag, Host, Key, Layers, Observed, Outcome, Plan, Suspension, plan,
@@ -18,6 +19,8 @@ pub struct Remembered {
     pub accepted: Option<Accepted>,
     /// Accepted tags and their objects.
     pub pins: BTreeMap<crate::model::TagName, crate::model::ObjectId>,
+    /// Tags that were refused for good, by rules that still hold.
+    pub refused: Vec<(RemoteTag, Refusal)>,
     /// The highest version applied whole.
     pub floor: Option<semver::Version>,
     /// First tags of revisions.
@@ -47,6 +50,9 @@ impl Core {
         observed.source.accepted = remembered.accepted;
         observed.source.pins = remembered.pins;
         observed.source.floor = remembered.floor;
+        for (tag, refusal) in remembered.refused.into_iter().filter(|(_, refusal)| is_lasting(refusal.reason)) {
+            observed.source.verdicts.insert((tag.name, tag.object), Verdict::Refused(refusal));
+        }
         for (name, disk) in remembered.disk {
             observed.groups.entry(name).or_default().disk = disk;
         }

@@ -6,8 +6,9 @@ use crate::model::{
     Condition, ConditionKind, GroupName, HealthStatus, HookKind, MountMode, Now, Reason, RemoteTag, ServiceReport, ServiceState,
     Timestamp, Truth, Wait,
 };
-use crate::release::Verdict;
+use crate::release::{self, choose};
 
+use super::action::tag_key;
 use super::{Core, Drift, GroupFacts, Plan, Wanted, health, not_carried_out};
 
 /// A tag that is not taken.
@@ -61,7 +62,7 @@ pub struct Overview {
 
 /// Tells how things stand. `before` is the last overview: a condition that has not changed keeps its time.
 pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now: Now) -> Overview {
-    let mut overview = Overview { waits: plan.waits.clone(), refused: refused(core), ..Overview::default() };
+    let mut overview = Overview { waits: plan.waits.clone(), refused: refused(core, before, now), ..Overview::default() };
     let nobody = GroupFacts::default();
     let desired = core.desired();
     let observed = core.observed();
@@ -79,21 +80,23 @@ pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now:
     overview
 }
 
-/// Every tag above or at the choice that has a verdict against it, or is postponed.
-fn refused(core: &Core) -> Vec<RefusedTag> {
+/// Every tag that stands above the choice and is not taken: judged, postponed, below the floor, or with a name that has no place.
+fn refused(core: &Core, before: &Overview, now: Now) -> Vec<RefusedTag> {
     let source = &core.observed().source;
-    let candidates = source.candidates.iter().flatten();
-    let entry = |tag: &RemoteTag| {
-        let key = (tag.name.clone(), tag.object);
-        let since = source.refused_since.get(&key).copied().unwrap_or_default();
-        let refusal = match (source.verdicts.get(&key), source.postponed.get(&key)) {
-            (Some(Verdict::Refused(refusal)), _) => refusal,
-            (_, Some((_, _, refusal))) => refusal,
-            (Some(Verdict::Accepted) | None, None) => return None,
-        };
-        Some(RefusedTag { tag: tag.clone(), reason: refusal.reason, message: refusal.message.clone(), since })
+    // Before the remote has answered once, what was known is what is known.
+    let Some(candidates) = source.candidates.as_deref() else { return before.refused.clone() };
+    let (_, passed_over) = choose(candidates, &source.verdicts, source.floor.as_ref());
+    let postponed = candidates.iter().filter_map(|candidate| {
+        let (_, _, refusal) = source.postponed.get(&tag_key(&candidate.tag))?;
+        Some(release::RefusedTag { tag: candidate.tag.clone(), refusal: refusal.clone() })
+    });
+    let told = |refused: release::RefusedTag| {
+        let same = before.refused.iter().find(|old| old.tag == refused.tag && old.reason == refused.refusal.reason);
+        let since = same.map_or(now.wall, |old| old.since);
+        let release::RefusedTag { tag, refusal } = refused;
+        RefusedTag { tag, reason: refusal.reason, message: refusal.message, since }
     };
-    candidates.filter_map(|candidate| entry(&candidate.tag)).collect()
+    passed_over.into_iter().chain(postponed).chain(source.misnamed.iter().cloned()).map(told).collect()
 }
 
 /// Builds conditions that keep their time while their status and reason stay.
@@ -199,8 +202,10 @@ fn healthy(
     let up = facts.service.as_ref().is_none_or(|report| {
         matches!(report.state, ServiceState::Running | ServiceState::Reloading | ServiceState::Starting | ServiceState::Done)
     });
+    if !up {
+        return;
+    }
     let (truth, reason) = match status {
-        _ if !up => (Truth::False, Reason::HealthCritical),
         HealthStatus::Ok | HealthStatus::Warning => (Truth::True, Reason::HealthOk),
         HealthStatus::Critical if facts.health.criticals >= hook.failures => (Truth::False, Reason::HealthCritical),
         HealthStatus::Critical if facts.health.passed => (Truth::True, Reason::HealthCritical),

@@ -8,7 +8,7 @@ use crate::model::{
     CheckResult, Digest, GroupName, HealthStatus, Moment, Now, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
     ServiceReport, ServiceState, TagName, Timestamp,
 };
-use crate::release::{Candidate, Selection, Verdict, candidates};
+use crate::release::{Candidate, RefusedTag, Selection, Verdict, candidates, is_lasting, misnamed};
 
 use super::action::{Action, Event, Failure, Key, Lane, Outcome, Prepared, TagKey, tag_key};
 
@@ -55,6 +55,8 @@ pub struct Accepted {
 pub struct SourceFacts {
     /// Tags that name a version in range, highest first; `None` before the first answer.
     pub candidates: Option<Vec<Candidate>>,
+    /// Tags that would be candidates but for their names; a few at most.
+    pub misnamed: Vec<RefusedTag>,
     /// How many tags the remote has.
     pub tags: usize,
     /// When the remote last answered.
@@ -65,8 +67,6 @@ pub struct SourceFacts {
     pub next_poll: Moment,
     /// What was found out about tags.
     pub verdicts: BTreeMap<TagKey, Verdict>,
-    /// Since when a tag is refused.
-    pub refused_since: BTreeMap<TagKey, Timestamp>,
     /// Tags whose examination failed for a passing reason.
     pub postponed: BTreeMap<TagKey, (Moment, u32, Refusal)>,
     /// The release driven towards, as recorded.
@@ -244,6 +244,9 @@ impl Observed {
             }
             Event::LayersHint(_) => {}
             Event::LayersChanged { group, .. } => {
+                // What was refused for a missing name may have it now.
+                let stands = |verdict: &Verdict| !matches!(verdict, Verdict::Refused(refusal) if refusal.reason == Reason::InvalidConfiguration);
+                self.source.verdicts.retain(|_, verdict| stands(verdict));
                 self.retries.remove(&Key::Group(group, Lane::Publication));
             }
             Event::Suspended { group, .. } => {
@@ -294,8 +297,9 @@ impl Observed {
         match result {
             Ok(tags) => {
                 let candidates = candidates(&tags, selection);
-                source.refuse_moved(&candidates, now);
+                source.refuse_moved(&candidates);
                 source.candidates = Some(candidates);
+                source.misnamed = misnamed(&tags, selection);
                 source.tags = tags.len();
                 source.listed_at = Some(now);
                 source.trouble = None;
@@ -316,18 +320,16 @@ impl Observed {
         match result {
             Ok(release) => {
                 source.postponed.remove(&key);
-                source.refused_since.remove(&key);
                 source.verdicts.insert(key, Verdict::Accepted);
                 source.examined = Some(release);
             }
-            Err(refusal) if is_passing(refusal.reason) => {
+            Err(refusal) if !is_lasting(refusal.reason) => {
                 let tries = source.postponed.get(&key).map_or(0, |(_, tries, _)| *tries) + 1;
                 let delay = RETRY_MIN_MS.saturating_mul(1 << tries.min(20)).min(RETRY_MAX_MS);
                 source.postponed.insert(key, (now.moment.after(Duration::from_millis(delay)), tries, refusal));
             }
             Err(refusal) => {
                 source.postponed.remove(&key);
-                source.refused_since.entry(key.clone()).or_insert(now.wall);
                 source.verdicts.insert(key, Verdict::Refused(refusal));
             }
         }
@@ -388,7 +390,7 @@ impl Observed {
 
 impl SourceFacts {
     /// A tag that was accepted once and now names another object is never applied.
-    fn refuse_moved(&mut self, candidates: &[Candidate], now: Now) {
+    fn refuse_moved(&mut self, candidates: &[Candidate]) {
         for tag in candidates.iter().map(|candidate| &candidate.tag) {
             let Some(pin) = self.pins.get(&tag.name).filter(|pin| **pin != tag.object) else { continue };
             let message = format!(
@@ -397,7 +399,6 @@ impl SourceFacts {
                 tag.name, tag.object
             );
             let refusal = Refusal { reason: Reason::TagMoved, message };
-            self.refused_since.entry(tag_key(tag)).or_insert(now.wall);
             self.verdicts.insert(tag_key(tag), Verdict::Refused(refusal));
         }
     }
@@ -427,9 +428,4 @@ impl GroupFacts {
         }
         health.last = Some((result, now.wall));
     }
-}
-
-/// Reasons that time may mend; the others are a property of the tag.
-fn is_passing(reason: Reason) -> bool {
-    matches!(reason, Reason::GitOperationFailed | Reason::AuthenticationFailed)
 }

@@ -17,7 +17,8 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
         return false;
     }
     if let Some(hold) = &wanted.suspended {
-        turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}", hold.who, hold.reason));
+        let until = hold.until.map(|until| format!(" (until {until})")).unwrap_or_default();
+        turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}{until}", hold.who, hold.reason));
         if facts.service.as_ref().is_some_and(|report| is_up(report.state)) {
             turn.act(key(name), Action::Stop { group: name.clone() });
         }

@@ -96,7 +96,10 @@ fn accept(turn: &mut Turn<'_>, tag: &RemoteTag) {
     if source.accepted.as_ref().is_some_and(|accepted| accepted.tag == *tag) {
         return;
     }
-    say(turn, Reason::Fetching, format!("accepting `{}`", tag.name));
+    match not_recorded(turn) {
+        Some(wait) => turn.plan.waits.push(wait),
+        None => say(turn, Reason::Fetching, format!("accepting `{}`", tag.name)),
+    }
     match source.examined.as_ref().filter(|release| release.tag == tag.name && release.tag_object == tag.object) {
         Some(release) => {
             let first_tags = first_tags(&turn.desired.first_tags, release);
@@ -135,4 +138,11 @@ fn mark_applied(turn: &mut Turn<'_>) {
     let version = turn.desired.host.version_of(&accepted.tag.name);
     let floor = version.into_iter().chain(turn.observed.source.floor.clone()).max();
     turn.act(Key::Record, Action::MarkApplied { tag: accepted.tag.clone(), floor });
+    turn.plan.waits.extend(not_recorded(turn));
+}
+
+/// What could not be written down the last time, while it is tried again.
+fn not_recorded(turn: &Turn<'_>) -> Option<Wait> {
+    let failure = turn.observed.failure(&Key::Record)?;
+    Some(Wait { reason: failure.reason, message: failure.message.clone() })
 }

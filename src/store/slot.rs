@@ -82,7 +82,11 @@ pub(super) fn read(folder: &Path) -> Result<Found, StoreError> {
     }
     for (path, what) in broken {
         let aside = move_aside(folder, &path)?;
-        let instead = if found.state.is_some() { "; the generation before it is used" } else { "" };
+        let instead = found
+            .state
+            .as_ref()
+            .map(|_| format!("; the other file, generation {}, is used", found.generation))
+            .unwrap_or_default();
         found.notes.push(format!("`{}` is {what} and was moved to `{}`{instead}", path.display(), aside.display()));
     }
     Ok(found)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
+use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
 
 /// So many refused tags are remembered, the newest.
 const REFUSED_MAX: usize = 64;
@@ -26,6 +26,9 @@ pub struct State {
     /// Tags that were not taken, oldest first.
     #[serde(default)]
     pub refused: Vec<Refused>,
+    /// Digest of the rules by which they were judged: program, settings.
+    #[serde(default)]
+    pub judged_by: Option<Digest>,
     /// Releases accepted so far, oldest first, without the present one.
     #[serde(default)]
     pub history: Vec<Accepted>,
@@ -88,6 +91,7 @@ impl State {
             floor: None,
             pins: BTreeMap::new(),
             refused: Vec::new(),
+            judged_by: None,
             history: Vec::new(),
             first_tags: BTreeMap::new(),
             suspended: BTreeMap::new(),

@@ -169,7 +169,8 @@ fn all_that_is_remembered_comes_back() {
     state.refuse(refused("v2", Reason::TagMoved, 5));
     let commit = ObjectId::from_bytes([4; 20]);
     state.first_tags.insert(group.clone(), FirstTag { revision, tag: TagName::new("v1"), commit });
-    let suspended = Suspension { who: "uid 0".to_owned(), reason: String::new(), since: Timestamp(1), revision: Some(revision) };
+    let suspended =
+        Suspension { who: "uid 0".to_owned(), reason: String::new(), since: Timestamp(1), until: None, revision: Some(revision) };
     state.suspended.insert(group.clone(), suspended);
     state.published.insert(group, PublishedAt { mount_path: "/etc/web".to_owned() });
     store.save(&state).unwrap();

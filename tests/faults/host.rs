@@ -1,5 +1,6 @@
 //! One supervisor with one small group, and what may be asked of it from outside.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -57,11 +58,12 @@ impl Host {
     /// Stops all, as a person would with ctrl-C.
     pub(crate) fn stop(&mut self) {
         assert_eq!(self.supervisor.terminate(), Some(0), "{}", self.supervisor.log());
+        assert!(!self.path("api.sock").exists(), "the socket is left: {}", self.supervisor.log());
     }
 
     /// Starts it again on what is there.
     pub(crate) fn start_again(&mut self) {
-        self.supervisor = Supervisor::start_with(&tagfall(), self.dir.path(), &self.settings, &[]);
+        self.supervisor.start_again(&tagfall(), &self.settings, &[]);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -153,6 +155,24 @@ impl Host {
         text.lines().last().unwrap_or_default().to_owned()
     }
 
+    /// What somebody reads who opens the host's path once.
+    pub(crate) fn one_version(&self) -> String {
+        one_version(&self.mount()).unwrap_or_else(|error| panic!("{}: {error}", self.mount().display()))
+    }
+
+    /// The same through the eyes of a process.
+    pub(crate) fn seen_by(&self, pid: u64) -> String {
+        let path = PathBuf::from(format!("/proc/{pid}/root")).join(self.mount().strip_prefix("/").unwrap());
+        one_version(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Events with a reason, oldest first, by their messages.
+    pub(crate) fn events(&self, reason: &str) -> Result<Vec<String>, String> {
+        let events = self.supervisor.client(&["events", "-o", "json"]);
+        let values: Vec<Value> = serde_json::from_str(&events.stdout).map_err(|error| format!("{error}: {events:?}"))?;
+        Ok(values.iter().filter(|event| event["reason"] == reason).map(|event| text(&event["message"])).collect())
+    }
+
     /// Takes down what must stay as it is.
     pub(crate) fn untouched(&self) -> Untouched {
         let web = self.web();
@@ -177,23 +197,12 @@ impl Host {
     /// Waits until a condition of the supervisor or the group has a reason; returns its message.
     pub(crate) fn said(&self, reason: &str) -> String {
         wait_for(&format!("{reason} is said"), LONG, || {
-            let status = self.supervisor.status()?;
+            let status = self.supervisor.status().map_err(|error| format!("{error}\n{}", self.supervisor.log()))?;
             let own = status["conditions"].as_array().cloned().unwrap_or_default();
             let groups = status["groups"].as_array().cloned().unwrap_or_default();
             let theirs = groups.iter().flat_map(|group| group["conditions"].as_array().cloned().unwrap_or_default());
             let found = own.into_iter().chain(theirs).find(|condition| condition["reason"] == reason);
             found.map(|condition| text(&condition["message"])).ok_or_else(|| format!("{status:#}\n{}", self.supervisor.log()))
-        })
-    }
-
-    /// Waits for an event with a reason; returns its message.
-    pub(crate) fn event(&self, reason: &str) -> String {
-        wait_for(&format!("an event {reason}"), LONG, || {
-            let events = self.supervisor.client(&["events", "-o", "json"]);
-            let found = events.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let mut found = found.flat_map(|value| value.as_array().cloned().unwrap_or_else(|| vec![value]));
-            let found = found.find(|event| event["reason"] == reason);
-            found.map(|event| text(&event["message"])).ok_or_else(|| format!("{events:?}"))
         })
     }
 
@@ -225,4 +234,23 @@ pub(crate) fn text(value: &Value) -> String {
 
 pub(crate) fn is_alive(pid: u64) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Both files, read as somebody who opened the folder once: the version that they carry.
+///
+/// # Panics
+/// Where they carry two.
+pub(crate) fn one_version(folder: &Path) -> std::io::Result<String> {
+    let dir = std::fs::File::open(folder)?;
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
+    let (a, b) = (read("a.conf")?, read("b.conf")?);
+    assert_eq!(a, b, "two versions in {}", folder.display());
+    Ok(a)
+}
+
+impl Untouched {
+    /// What was published.
+    pub(crate) fn files(&self) -> [String; 2] {
+        self.files.clone()
+    }
 }

@@ -5,4 +5,10 @@
 
 mod bad_input;
 mod crash;
+mod disk;
+mod drift;
 mod host;
+mod operator;
+mod remotes;
+mod state;
+mod sudden;

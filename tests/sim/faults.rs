@@ -51,7 +51,8 @@ impl World {
         }
         let group = groups[self.random.below(groups.len() as u64) as usize].clone();
         let now = self.now();
-        let hold = Suspension { who: "sim".to_owned(), reason: "maintenance".to_owned(), since: now.wall, revision: None };
+        let hold =
+            Suspension { who: "sim".to_owned(), reason: "maintenance".to_owned(), since: now.wall, until: None, revision: None };
         let suspension = if self.random.chance(50) { Some(hold) } else { None };
         match &suspension {
             Some(hold) => self.host.record.suspended.insert(group.clone(), hold.clone()),

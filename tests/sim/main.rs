@@ -16,7 +16,7 @@ mod world;
 use world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 /// Seeds that once found a bug.
 const REGRESSIONS: [u64; 6] = [40, 282, 1089, 1258, 1292, 2206];
 

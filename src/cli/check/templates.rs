@@ -42,7 +42,7 @@ impl<'a> Templates<'a> {
             let (config, _) = render::effective(group, &[]);
             let data = render::data(&host, group, &config, (&self.release.0, &self.release.1));
             for (severity, error) in self.render(group, &data) {
-                let mut diagnostic = self.diagnostic(group, ring, severity, error);
+                let mut diagnostic = self.diagnostic(group, ring, (severity, error), &data);
                 let key = (diagnostic.file.clone(), diagnostic.line, diagnostic.column, diagnostic.message.clone());
                 if !told.insert(key) {
                     continue;
@@ -91,17 +91,18 @@ impl<'a> Templates<'a> {
         errors
     }
 
-    fn diagnostic(&self, group: &Group, ring: Option<&str>, severity: Severity, error: RenderError) -> Diagnostic {
+    fn diagnostic(&self, group: &Group, ring: Option<&str>, found: (Severity, RenderError), data: &Value) -> Diagnostic {
         let folder = self.folders.get(&group.name).cloned().unwrap_or_else(|| format!("groups/{}", group.name));
-        let RenderError { file, line, column, message, .. } = error;
+        let (severity, RenderError { file, line, column, message, name }) = found;
         let (file, line, column) = if file.starts_with("config/") {
             (format!("{folder}/{file}"), line.max(1), column.max(1))
         } else {
             self.key(&folder, ring, &file, (line, column))
         };
+        let meant = name.and_then(|name| repository::meant(data, &name));
         let hint = match severity {
-            Severity::Warning => Some("it prints nothing, because `templates` is \"lenient\"".to_owned()),
-            Severity::Error => None,
+            Severity::Warning => meant.or_else(|| Some("it prints nothing, because `templates` is \"lenient\"".to_owned())),
+            Severity::Error => meant,
         };
         Diagnostic { severity, file, line, column, message, hint }
     }

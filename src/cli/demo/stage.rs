@@ -203,6 +203,7 @@ impl Stage {
 
     /// Ends the supervisor: in order, at once with another signal, and in any case.
     pub(super) async fn end(&mut self, signals: &mut Signals) -> Result<(), CliError> {
+        self.events = None;
         self.signal(Signal::TERM);
         let orderly = tokio::select! {
             _ = self.child.wait() => true,

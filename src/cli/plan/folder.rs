@@ -50,9 +50,7 @@ pub(super) fn plan(dir: &Path, place: &SettingsArgs, out: Out) -> Result<PlanVie
     let from = here.state.as_ref().and_then(|state| state.accepted.as_ref()).map(|accepted| accepted.tag.clone());
     let elsewhere = all - new.groups.len();
     if elsewhere > 0 && here.settings.labels.is_empty() {
-        out.talk(&format!(
-            "{elsewhere} of {all} groups are for hosts with labels: `--config` or `--set` gives some to this one\n"
-        ));
+        out.talk(&format!("not for a host without labels: {elsewhere} of {all} groups; `--config` or `--set` gives it some\n"));
     }
     let mut steps = here.removals(&new, old.as_ref());
     let mut errors = Vec::new();

@@ -210,7 +210,7 @@ impl Whole {
                 let file = if self.is_habitat { file.strip_suffix(".hbs").unwrap_or(file) } else { file };
                 self.shown.join(file).display().to_string()
             };
-            let mut found: Vec<Diagnostic> = errors.into_iter().map(|error| diagnostic(error, place)).collect();
+            let mut found: Vec<Diagnostic> = errors.into_iter().map(|error| diagnostic(error, &values, place)).collect();
             found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             found
         })

@@ -107,6 +107,8 @@ fn write_publication(dir: &Path, version: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+type Answer = (u64, Result<(), String>);
+
 /// The service: four threads that read, until SIGTERM; then they write down what they saw.
 pub(crate) fn read_in_a_loop(root: &str, result: &str) -> Result<bool, Failure> {
     const TOLD: i32 = 1;
@@ -230,7 +232,7 @@ impl Keeper<'_> {
     }
 
     /// Takes one message; an answer is given back.
-    fn hear(&mut self) -> Result<Option<(u64, Result<(), String>)>, Failure> {
+    fn hear(&mut self) -> Result<Option<Answer>, Failure> {
         let (length, _) = recv(self.socket, self.packet.as_mut_slice(), RecvFlags::empty())?;
         if length == 0 {
             return Err("the keeper is gone".into());

@@ -105,13 +105,27 @@ impl Supervisor {
     /// # Panics
     /// Where it cannot be started.
     pub fn start_with(tagfall: &Tagfall, dir: &Path, settings: &str, through: &[&str]) -> Self {
+        let keeper = Self::spawn(tagfall, dir, settings, through);
+        Self { tagfall: tagfall.clone(), keeper, dir: dir.to_owned() }
+    }
+
+    /// Starts it again, after it has ended.
+    ///
+    /// # Panics
+    /// Where it cannot be started, or has not ended.
+    pub fn start_again(&mut self, tagfall: &Tagfall, settings: &str, through: &[&str]) {
+        assert!(self.ended().is_some(), "it still runs");
+        self.keeper = Self::spawn(tagfall, &self.dir, settings, through);
+        self.tagfall = tagfall.clone();
+    }
+
+    fn spawn(tagfall: &Tagfall, dir: &Path, settings: &str, through: &[&str]) -> Child {
         fs::write(dir.join("supervisor.toml"), settings).expect("the supervisor's file can be written");
         let log = File::options().create(true).append(true).open(dir.join("supervise.log")).expect("the log can be opened");
         let config = dir.join("supervisor.toml").display().to_string();
         let mut command = tagfall.command_through(through, &["supervise", "--config", &config]);
         command.current_dir(dir).stdout(Stdio::null()).stderr(log);
-        let keeper = command.spawn().expect("the supervisor can be started");
-        Self { tagfall: tagfall.clone(), keeper, dir: dir.to_owned() }
+        command.spawn().expect("the supervisor can be started")
     }
 
     /// Whether the keeper has ended, and how.

@@ -190,6 +190,7 @@ impl Story {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some actions have something to tell beside their name")]
 fn brief(action: &Action) -> String {
     let what = match action {
         Action::Examine { tag } | Action::MarkApplied { tag, .. } => tag.name.to_string(),

@@ -115,6 +115,8 @@ impl Engine {
     /// Runs until the end that a signal asks for.
     pub(super) fn run(&mut self) -> Result<(), KeeperError> {
         self.start_supervisor();
+        // It lives as long as the host: what only starting up needed is not held for all that time.
+        crate::sys::memory::give_back();
         loop {
             self.write_journal();
             self.flush_link();

@@ -213,8 +213,10 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
         file_bytes: limits.file_bytes,
         tree_bytes: limits.tree_bytes,
         objects: limits.objects,
+        files: limits.files,
         tags: limits.tags,
         seconds: limits.seconds,
+        path_bytes: u64::from(limits.path_bytes),
         path_depth: u64::from(limits.path_depth),
         ..source::Limits::default()
     };

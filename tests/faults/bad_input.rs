@@ -198,6 +198,24 @@ fn a_wrong_tag_is_refused_by_name() {
 }
 
 #[test]
+fn a_release_over_a_limit_of_the_settings_is_refused_by_name() {
+    for (limit, words) in [("files = 3", "3 files"), ("path_bytes = 40", "40 bytes")] {
+        let host = Host::with(|settings| format!("{settings}\n[source.limits]\n{limit}\n"));
+        let before = host.untouched();
+        host.write("v1.1.0");
+        host.repo.write("groups/web/config/one-with-a-rather-long-name", "");
+        host.repo.release("v1.1.0");
+        let (reason, message) = host.refused("v1.1.0");
+        assert_eq!(reason, "LimitExceeded", "{message}");
+        assert!(message.contains(words), "{message}");
+        assert_eq!(host.untouched(), before);
+        host.repo.run(&["rm", "--quiet", "groups/web/config/one-with-a-rather-long-name"]);
+        host.release("v1.2.0");
+        host.wait_applied("v1.2.0", 1);
+    }
+}
+
+#[test]
 fn a_repository_without_a_release_is_named_and_followed_once_it_has_one() {
     let host = Host::bare(|settings| settings);
     assert!(host.said("NoMatchingTag").contains("no tags"), "an empty repository");

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         [run, ..] if run.ends_with("/run") || *run == "run" => program::serve(begun, "fifo", None),
         [_, "service", fifo] => program::serve(begun, fifo, None),
         [_, "service", fifo, config] => program::serve(begun, fifo, Some(config)),
-        [_, "readers", root, result, nice] => swap::read_in_a_loop(root, result, nice),
+        [_, "readers", root, result] => swap::read_in_a_loop(root, result),
         [_, "supervisor", dir] => swap::drive(dir),
         [_] | [_, "help" | "--help"] => {
             say(&format!("names: all {}", FIGURES.map(|(name, _)| name).join(" ")));

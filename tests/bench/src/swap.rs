@@ -31,21 +31,20 @@ const READERS: usize = 4;
 const FILES: usize = 8;
 const FILE_BYTES: usize = 8 * 1024;
 const WANTED_MS: f64 = 1.0;
-const READERS_NICE: i32 = 10;
 
-/// Readers that want every core all the time make whoever is woken wait for one: that is the scheduler's figure. So the swap
-/// is held to its figure with readers that step back, and told for those that do not.
+/// Readers that want every core all the time make whoever is woken wait for one: that is the scheduler's figure, and that of
+/// whatever else the machine does. So the swap is held to its figure with the keeper at a real-time priority and the readers
+/// without, and told beside it as it comes.
 pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
-    let mut rows = series(Some(READERS_NICE))?;
-    rows.extend(series(None)?);
+    let mut rows = series(true)?;
+    rows.extend(series(false)?);
     Ok(rows)
 }
 
-fn series(nice: Option<i32>) -> Result<Vec<Row>, Failure> {
+fn series(real_time: bool) -> Result<Vec<Row>, Failure> {
     let dir = common::temp_dir();
     let data = dir.path().join("data");
     fs::create_dir_all(data.join("view"))?;
-    fs::write(data.join("nice"), nice.unwrap_or(0).to_string())?;
     for version in [0, 1] {
         write_publication(&source(&data, version), version)?;
     }
@@ -56,12 +55,15 @@ fn series(nice: Option<i32>) -> Result<Vec<Row>, Failure> {
     }
     .to_args();
     arguments.insert(0, "keeper".into());
-    let mut keeper = Command::new(tagfall()?).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let program = tagfall()?.into_os_string();
+    // Inherited by the child that swaps and by the driver; the readers lay it off.
+    let mut words = if real_time { ["chrt", "--fifo", "10"].map(Into::into).to_vec() } else { Vec::new() };
+    words.push(program);
+    words.extend(arguments);
+    let mut keeper = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let done = data.join("swaps");
-    let words = match nice {
-        Some(nice) => format!("{READERS} readers looping at nice {nice}"),
-        None => format!("{READERS} readers looping"),
-    };
+    let words = if real_time { "keeper at real-time priority" } else { "all alike" };
+    let words = format!("{READERS} readers looping, {words}");
     for _ in 0..6_000 {
         if done.exists() || keeper.try_wait()?.is_some() {
             break;
@@ -70,7 +72,7 @@ fn series(nice: Option<i32>) -> Result<Vec<Row>, Failure> {
     }
     drop(Command::new("kill").args(["-TERM", &keeper.id().to_string()]).status());
     keeper.wait()?;
-    judge(&data, &words, nice.is_some())
+    judge(&data, &words, real_time)
 }
 
 fn judge(data: &Path, words: &str, held: bool) -> Result<Vec<Row>, Failure> {
@@ -108,7 +110,7 @@ fn judge(data: &Path, words: &str, held: bool) -> Result<Vec<Row>, Failure> {
         } else {
             Row::told(format!("request of a swap → done, {words}"), took.words("ms"))
         },
-        Row::new(format!("what {words} saw"), "0 torn, 0 missing, 0 mixed", seen, clean),
+        Row::new(format!("what they saw: {words}"), "0 torn, 0 missing, 0 mixed", seen, clean),
         Row::told("passes by path, over a swap, that saw both (not at a reload point)", straddled.to_string()),
     ])
 }
@@ -128,10 +130,9 @@ fn write_publication(dir: &Path, version: u32) -> Result<(), Failure> {
 type Answer = (u64, Result<(), String>);
 
 /// The service: four threads that read, until SIGTERM; then they write down what they saw.
-pub(crate) fn read_in_a_loop(root: &str, result: &str, nice: &str) -> Result<bool, Failure> {
+pub(crate) fn read_in_a_loop(root: &str, result: &str) -> Result<bool, Failure> {
     const TOLD: i32 = 1;
     const END: i32 = 15;
-    rustix::process::setpriority_process(None, nice.parse()?)?;
     let signals = tagfall::sys::process::signal_fd(&[TOLD, END])?;
     let stop = AtomicBool::new(false);
     let text = std::thread::scope(|scope| {
@@ -281,7 +282,7 @@ fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
         revision: Digest::of(b"revision"),
         release: "v1.0.0".to_owned(),
         launch: Launch {
-            argv: vec![me()?, "readers".to_owned(), text("view"), text("readers"), fs::read_to_string(data.join("nice"))?],
+            argv: ["chrt", "--other", "0", &me()?, "readers", &text("view"), &text("readers")].map(str::to_owned).to_vec(),
             working_dir: "/".to_owned(),
             ..Launch::default()
         },

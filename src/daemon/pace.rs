@@ -36,7 +36,8 @@ impl Pace {
     /// Whether it is to be told now how things stand; if later, when.
     pub(super) fn show(&mut self, now: Moment, changed: bool) -> (bool, Option<Moment>) {
         let due = self.shown.after(QUIET);
-        if !self.loud && !changed && !(self.quiet && due <= now) {
+        let overdue = self.quiet && due <= now;
+        if !(self.loud || changed || overdue) {
             return (false, self.quiet.then_some(due));
         }
         (self.loud, self.quiet, self.shown) = (false, false, now);

@@ -15,8 +15,14 @@ pub(super) fn door(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode>
     let mut args = args.into_iter().skip(1);
     let first = args.next()?;
     let outcome = match first.to_str()? {
-        "keeper" => keeper(args),
-        "supervisor" => supervise::supervise(args.collect()).map(ExitCode::from),
+        "keeper" => {
+            show_as(c"tagfall-keeper");
+            keeper(args)
+        }
+        "supervisor" => {
+            show_as(c"tagfall");
+            supervise::supervise(args.collect()).map(ExitCode::from)
+        }
         "fetch-child" => Ok(crate::source::run_child()),
         _ => return None,
     };
@@ -24,6 +30,12 @@ pub(super) fn door(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode>
         Out { color: anstream::ColorChoice::Auto }.talk(&error::describe(&error));
         error.exit().into()
     }))
+}
+
+/// Started through `/proc/self/exe`, these processes would be called `exe` in `ps` and `top`.
+fn show_as(name: &std::ffi::CStr) {
+    // Only for people: without the name everything goes on.
+    let _ = rustix::thread::set_name(name);
 }
 
 fn keeper(args: impl Iterator<Item = OsString>) -> Result<ExitCode, CliError> {

@@ -1,5 +1,6 @@
 //! Limits, and ends that nothing escapes.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{Skipped, need};
@@ -12,6 +13,9 @@ const KILL: rustix::process::Signal = rustix::process::Signal::KILL;
 
 /// Most processes of the bomb.
 const BOMB_PIDS: u64 = 300;
+
+/// So many live ones show that it has gone off: of those that count, others are on their way out at any moment, refused.
+const BOMB_LIVE: usize = 150;
 
 /// By when all of it must be gone.
 const BOMB_STOPPED: Duration = Duration::from_millis(500);
@@ -65,7 +69,7 @@ fn a_bomb_of_sessions_is_stopped_whole_and_at_once() {
     if need_limit(&report.message, "pids").is_err() {
         return;
     }
-    let count = wait_until("the bomb has gone off", || Some(members(&spec.group).len()).filter(|count| *count > 250));
+    let count = wait_until("the bomb has gone off", || Some(members(&spec.group).len()).filter(|count| *count > BOMB_LIVE));
     assert!(count as u64 <= BOMB_PIDS, "{count}");
     let asked = Instant::now();
     stage.ask(&Request::Stop { group: spec.group.clone() }).unwrap();
@@ -283,4 +287,49 @@ fn nothing_is_left_of_a_group_once_its_keeper_has_ended() {
     for dir in dirs {
         assert!(!dir.parent().unwrap().exists(), "{}", dir.display());
     }
+}
+
+/// A group of the freezer of version 1: who is frozen there does not even die, like one that waits for a dead disk.
+struct Ice(PathBuf);
+
+impl Ice {
+    fn new() -> Result<Self, Skipped> {
+        let dir = PathBuf::from(format!("/sys/fs/cgroup/freezer/ice-{}", std::process::id()));
+        need(std::fs::create_dir(&dir).is_ok(), "it needs to make a group in the freezer of cgroups of version 1")?;
+        Ok(Self(dir))
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join(file), text).unwrap();
+    }
+}
+
+impl Drop for Ice {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
+        let removed = || std::fs::remove_dir(&self.0).ok();
+        wait_until("whoever was frozen is gone", removed);
+    }
+}
+
+#[test]
+fn one_that_does_not_even_die_is_stuck_and_gets_no_second_copy() {
+    let Ok(ice) = Ice::new() else { return };
+    let mut stage = Stage::new();
+    let mut spec = shell("frozen", "exec sleep 1000");
+    spec.policy.stop_timeout = Duration::from_millis(100);
+    stage.run(&spec);
+    let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
+    ice.write("cgroup.procs", &pid.to_string());
+    ice.write("freezer.state", "FROZEN");
+    let frozen = || std::fs::read_to_string(ice.0.join("freezer.state")).unwrap().starts_with("FROZEN").then_some(());
+    wait_until("it is frozen", frozen);
+    stage.ask(&Request::Restart { group: spec.group.clone() }).unwrap();
+    let stuck = stage.wait_state(&spec.group, ServiceState::Stuck);
+    assert_eq!((stuck.pid, stuck.incarnation), (Some(pid), 1));
+    assert!(stuck.message.contains("no second copy is started"), "{}", stuck.message);
+    ice.write("freezer.state", "THAWED");
+    let next = stage.wait_state(&spec.group, ServiceState::Running);
+    assert_eq!(next.incarnation, 2);
+    assert!(!alive(pid));
 }

@@ -19,6 +19,8 @@ pub(super) struct Rights {
     pub(super) open_files: Rlimit,
     /// Capabilities that the kernel knows.
     pub(super) known_capabilities: CapabilitySet,
+    /// How readily the kernel kills what the keeper starts.
+    pub(super) oom_score: i32,
 }
 
 impl Rights {
@@ -34,6 +36,7 @@ impl Rights {
             namespaces: try_namespace(one_thread, data_dir),
             open_files,
             known_capabilities: known_capabilities(),
+            oom_score: super::oom::prefer_keeper(),
         }
     }
 }

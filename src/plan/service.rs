@@ -250,9 +250,6 @@ pub fn not_carried_out(group: &Group) -> Vec<String> {
     if !service.listen.is_empty() {
         out.push("`listen`: this version holds no sockets".to_owned());
     }
-    if service.limits.memory.is_some() || service.limits.pids.is_some() || service.limits.cpu.is_some() {
-        out.push("`limits`: this version sets open_files only".to_owned());
-    }
     if service.hardening == crate::model::Hardening::Strict {
         out.push("hardening `strict`: this version carries out `default` only".to_owned());
     }

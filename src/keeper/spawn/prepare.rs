@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, stat
 use rustix::process::Rlimit;
 
 use super::{Identity, Mounts, Plan};
+use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
 use crate::model::{Hardening, Launch, View};
@@ -67,6 +68,8 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
+        place: Place::default(),
+        oom_score: rights.oom_score.to_string(),
         notes: notes(launch),
     })
 }
@@ -164,10 +167,6 @@ fn open_files(launch: &Launch, rights: &Rights) -> Rlimit {
 /// What of a launch is not carried out by this keeper.
 fn notes(launch: &Launch) -> Vec<String> {
     let mut notes = Vec::new();
-    let limits = launch.limits;
-    if limits.memory.is_some() || limits.pids.is_some() || limits.cpu.is_some() {
-        notes.push("limits memory, pids, cpu are not carried out yet".to_owned());
-    }
     if !launch.listen.is_empty() {
         notes.push("sockets of `listen` are not held for it yet".to_owned());
     }
@@ -271,6 +270,7 @@ mod tests {
             namespaces: Ok(()),
             open_files: Rlimit { current: None, maximum: None },
             known_capabilities: rustix::thread::CapabilitySet::empty(),
+            oom_score: 0,
         };
         let error = find_user(Some("no-such-user-here"), &rights).err().unwrap();
         assert!(error.contains("`no-such-user-here` does not exist"), "{error}");

@@ -64,6 +64,12 @@ pub mod process {
             Self { candidates, _arguments: arguments, _environment: environment, argument_pointers, environment_pointers }
         }
 
+        /// The same with one more variable.
+        pub fn with(&self, variable: CString) -> Self {
+            let environment = self._environment.iter().cloned().chain([variable]).collect();
+            Self::new(self.candidates.clone(), self._arguments.clone(), environment)
+        }
+
         /// Replaces this process by the program; returns only if that fails.
         pub fn exec(&self) -> io::Error {
             let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
@@ -182,6 +188,52 @@ pub mod process {
         }
         #[expect(unsafe_code, reason = "the caller is a child that uses no other descriptor before exec")]
         check(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+    }
+
+    /// A message of a local socket, and who sent it as the kernel saw it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Message {
+        /// Bytes of it that were read.
+        pub length: usize,
+        /// It was longer than the buffer.
+        pub cut: bool,
+        /// Who sent it; 0 for one whom this process cannot see.
+        pub pid: u32,
+        /// As which user.
+        pub uid: u32,
+    }
+
+    /// Reads a message and its sender from a socket that has SO_PASSCRED; `None` where there is none. Descriptors that came
+    /// with it are closed by the kernel, since there is no room to take them.
+    pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Message>> {
+        /// Room for one record of credentials and nothing else, aligned as the kernel wants it.
+        #[repr(C, align(8))]
+        struct Control([u8; 32]);
+        let mut control = Control([0; 32]);
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        #[expect(
+            unsafe_code,
+            reason = "all parts live until the call returns; the record of credentials is read only where it is one"
+        )]
+        unsafe {
+            let mut head: libc::msghdr = std::mem::zeroed();
+            head.msg_iov = &raw mut part;
+            head.msg_iovlen = 1;
+            head.msg_control = control.0.as_mut_ptr().cast();
+            head.msg_controllen = control.0.len() as _;
+            let length = libc::recvmsg(socket.as_raw_fd(), &raw mut head, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
+            let Ok(length) = usize::try_from(length) else {
+                let error = io::Error::last_os_error();
+                return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+            };
+            let record = libc::CMSG_FIRSTHDR(&raw const head);
+            if record.is_null() || (*record).cmsg_level != libc::SOL_SOCKET || (*record).cmsg_type != libc::SCM_CREDENTIALS {
+                return Err(io::Error::other("the kernel does not say who sent a message"));
+            }
+            let sender: libc::ucred = libc::CMSG_DATA(record).cast::<libc::ucred>().read_unaligned();
+            let cut = head.msg_flags & libc::MSG_TRUNC != 0;
+            Ok(Some(Message { length, cut, pid: u32::try_from(sender.pid).unwrap_or(0), uid: sender.uid }))
+        }
     }
 
     /// Takes over a descriptor that whoever started this process has left open. To be called once per number.

@@ -11,6 +11,7 @@
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `log.rs`, `journal.rs`, `lock.rs` | what is on disk |
+//! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `ending.rs` | the end |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
@@ -24,9 +25,11 @@ mod engine;
 mod error;
 mod journal;
 mod link;
+mod listen;
 mod lock;
 mod log;
 mod mounts;
+mod notify;
 mod poller;
 mod proc;
 mod requests;

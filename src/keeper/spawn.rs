@@ -3,6 +3,7 @@
 //! The child says through a pipe that closes on exec which step failed, so that a start is known to have worked, or why not.
 //! To add a step: a [`Step`] with its words, and its place in [`Plan::become_program`].
 
+mod handover;
 mod prepare;
 
 use std::ffi::CString;
@@ -15,7 +16,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::mounts;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
 
-pub(super) use prepare::{Order, environment_of_keeper, prepare};
+pub(super) use handover::{FIRST_HANDED_FD, Handed, READY_FD_ENV};
+pub(super) use prepare::{Order, environment_of_keeper, owner_of, prepare};
 
 /// What a child does, in this order; the number goes over the pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +34,11 @@ enum Step {
     Privileges,
     Directory,
     Program,
+    Handover,
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -48,6 +51,7 @@ impl Step {
         Self::Privileges,
         Self::Directory,
         Self::Program,
+        Self::Handover,
     ];
 
     /// What could not be done.
@@ -65,6 +69,7 @@ impl Step {
             Self::Privileges => "no_new_privs cannot be set",
             Self::Directory => "its working directory cannot be entered",
             Self::Program => "its program cannot be executed",
+            Self::Handover => "its sockets cannot be handed over",
         }
     }
 }
@@ -135,6 +140,7 @@ pub(super) struct Plan {
     open_files: Rlimit,
     mounts: Mounts,
     stdio: [OwnedFd; 3],
+    handed: Handed,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }
@@ -151,6 +157,7 @@ impl Plan {
         use rustix::pipe::{PipeFlags, pipe_with};
         let failed = |error: io::Error| format!("no process can be made for it: {error}");
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
+        let report = self.handed.out_of_the_way(report).map_err(failed)?;
         let child = || {
             let (step, error) = self.become_program(one_thread);
             let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
@@ -218,8 +225,9 @@ impl Plan {
             rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
         }
         rustix::process::chdir(&self.directory).map_err(at(Step::Directory))?;
+        self.handed.place(one_thread).map_err(|error| (Step::Handover, error))?;
         reset_signals();
-        Err((Step::Program, self.image.exec()))
+        Err((Step::Program, self.handed.exec(&self.image)))
     }
 
     fn place_mounts(&self) -> Result<(), (Step, io::Error)> {

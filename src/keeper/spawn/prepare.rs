@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, statat};
 use rustix::process::Rlimit;
 
-use super::{Identity, Mounts, Plan};
+use super::{Handed, Identity, Mounts, Plan};
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
 use crate::model::{Hardening, Launch, View};
@@ -28,6 +28,8 @@ pub(in crate::keeper) struct Order<'a> {
     /// A process whose mount namespace it shall be in instead.
     pub(in crate::keeper) beside: Option<OwnedFd>,
     pub(in crate::keeper) stdio: [OwnedFd; 3],
+    /// What it gets beside them.
+    pub(in crate::keeper) handed: Handed,
 }
 
 /// Finds all that a start needs. The error says what is missing and what to do.
@@ -67,6 +69,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
+        handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
         notes: notes(launch),
     })
 }
@@ -133,6 +136,14 @@ fn find_user(name: Option<&str>, rights: &Rights) -> Result<(User, Option<Identi
     Ok((user, Some(identity)))
 }
 
+/// User and group that a service's own things belong to. An unknown user is named when the start itself looks for it.
+pub(in crate::keeper) fn owner_of(user: Option<&str>, rights: &Rights) -> (u32, u32) {
+    match find_user(user, rights) {
+        Ok((user, Some(_))) => (user.uid, user.gid),
+        Ok((_, None)) | Err(_) => (rights.uid, rustix::process::getegid().as_raw()),
+    }
+}
+
 /// Only what is declared: later entries win over earlier ones.
 fn environment(user: &User, launch: &Launch, added: Vec<(String, String)>) -> Vec<(String, String)> {
     let fixed = [
@@ -167,9 +178,6 @@ fn notes(launch: &Launch) -> Vec<String> {
     let limits = launch.limits;
     if limits.memory.is_some() || limits.pids.is_some() || limits.cpu.is_some() {
         notes.push("limits memory, pids, cpu are not carried out yet".to_owned());
-    }
-    if !launch.listen.is_empty() {
-        notes.push("sockets of `listen` are not held for it yet".to_owned());
     }
     if launch.hardening == Some(Hardening::Strict) {
         notes.push("of hardening `strict`, only what `default` does is carried out yet".to_owned());

@@ -1,0 +1,4 @@
+//! How far `hardening = "strict"` shuts a service in.
+
+/// What the fixture tries.
+pub(crate) fn probe(_what: &str) {}

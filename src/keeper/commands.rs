@@ -99,7 +99,16 @@ impl Engine {
             rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
         let second = output.try_clone().map_err(failed)?;
         let stdio = [null.map_err(|error| failed(error.into()))?, output, second];
-        let order = Order { launch: &launch, env, view: None, beside, stdio, handed: Handed::default() };
+        let order = Order {
+            launch: &launch,
+            env,
+            view: None,
+            beside,
+            stdio,
+            service: false,
+            may_mount: false,
+            handed: Handed::default(),
+        };
         prepare(order, &self.rights, &self.config.data_dir)
     }
 

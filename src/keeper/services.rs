@@ -232,7 +232,8 @@ impl Engine {
             fds.push(pipe);
         }
         let handed = Handed { fds, listening };
-        let order = Order { launch: &spec.launch, env, view, beside: None, stdio, handed };
+        let order =
+            Order { launch: &spec.launch, env, view, beside: None, stdio, service: true, may_mount: why_not.is_none(), handed };
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
         if let (Some(why), true) = (why_not, spec.view.is_some()) {
             plan.notes.push(format!("{why}, so it sees its publication through the host's link"));

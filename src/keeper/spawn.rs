@@ -4,7 +4,11 @@
 //! To add a step: a [`Step`] with its words, and its place in [`Plan::become_program`].
 
 mod handover;
+pub(super) mod landlock;
 mod prepare;
+mod seccomp;
+pub(super) mod shield;
+mod strict;
 
 use std::ffi::CString;
 use std::io;
@@ -15,6 +19,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::mounts;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
+
+use strict::Strict;
 
 pub(super) use handover::{FIRST_HANDED_FD, Handed, READY_FD_ENV};
 pub(super) use prepare::{Order, environment_of_keeper, owner_of, prepare};
@@ -35,10 +41,13 @@ enum Step {
     Directory,
     Program,
     Handover,
+    Shield,
+    Fence,
+    Calls,
 }
 
 impl Step {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -52,6 +61,9 @@ impl Step {
         Self::Directory,
         Self::Program,
         Self::Handover,
+        Self::Shield,
+        Self::Fence,
+        Self::Calls,
     ];
 
     /// What could not be done.
@@ -70,6 +82,9 @@ impl Step {
             Self::Directory => "its working directory cannot be entered",
             Self::Program => "its program cannot be executed",
             Self::Handover => "its sockets cannot be handed over",
+            Self::Shield => "what hardening `strict` hides and protects cannot be hidden and protected",
+            Self::Fence => "what it may write cannot be fenced in",
+            Self::Calls => "its system calls cannot be filtered",
         }
     }
 }
@@ -123,7 +138,7 @@ struct Identity {
 /// In which mount namespace it runs.
 enum Mounts {
     Host,
-    Own { mount: OwnedFd, point: String },
+    Own { view: Option<(OwnedFd, String)> },
     Of(OwnedFd),
 }
 
@@ -141,6 +156,7 @@ pub(super) struct Plan {
     mounts: Mounts,
     stdio: [OwnedFd; 3],
     handed: Handed,
+    strict: Option<Strict>,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }
@@ -200,8 +216,8 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
-        self.place_mounts()?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
         if let Some(identity) = &self.identity {
             rustix::thread::set_thread_groups(&identity.groups).map_err(at(Step::Groups))?;
@@ -225,17 +241,26 @@ impl Plan {
             rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
         }
         rustix::process::chdir(&self.directory).map_err(at(Step::Directory))?;
+        if let Some(strict) = &self.strict {
+            strict.fence(&self.stdio).map_err(|error| (Step::Fence, error))?;
+        }
         self.handed.place(one_thread).map_err(|error| (Step::Handover, error))?;
         reset_signals();
+        if let Some(strict) = &self.strict {
+            strict.filter().map_err(|error| (Step::Calls, error))?;
+        }
         Err((Step::Program, self.handed.exec(&self.image)))
     }
 
     fn place_mounts(&self) -> Result<(), (Step, io::Error)> {
         match &self.mounts {
             Mounts::Host => Ok(()),
-            Mounts::Own { mount, point } => {
+            Mounts::Own { view } => {
                 mounts::own_namespace().map_err(|error| (Step::Namespace, error))?;
-                mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))
+                if let Some((mount, point)) = view {
+                    mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))?;
+                }
+                self.strict.as_ref().map_or(Ok(()), Strict::shield).map_err(|error| (Step::Shield, error))
             }
             Mounts::Of(pidfd) => mounts::enter(pidfd.as_fd()).map_err(|error| (Step::Namespace, error)),
         }

@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, statat};
 use rustix::process::Rlimit;
 
-use super::{Handed, Identity, Mounts, Plan};
+use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
 use crate::model::{Hardening, Launch, View};
@@ -28,6 +28,10 @@ pub(in crate::keeper) struct Order<'a> {
     /// A process whose mount namespace it shall be in instead.
     pub(in crate::keeper) beside: Option<OwnedFd>,
     pub(in crate::keeper) stdio: [OwnedFd; 3],
+    /// It is a service of its own, and no command beside one.
+    pub(in crate::keeper) service: bool,
+    /// It may have a mount namespace of its own.
+    pub(in crate::keeper) may_mount: bool,
     /// What it gets beside them.
     pub(in crate::keeper) handed: Handed,
 }
@@ -52,10 +56,17 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
             let mount = detached(&view.source).map_err(|error| {
                 format!("publication `{}` cannot be mounted: {error}; it is not started without", view.source)
             })?;
-            Mounts::Own { mount, point: view.point.clone() }
+            Mounts::Own { view: Some((mount, view.point.clone())) }
         }
+        (None, None) if order.may_mount && launch.hardening == Some(Hardening::Strict) => Mounts::Own { view: None },
         (None, None) => Mounts::Host,
     };
+    let strict = (launch.hardening == Some(Hardening::Strict)).then(|| {
+        let sees = matches!(mounts, Mounts::Own { .. } | Mounts::Of(_));
+        Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
+    });
+    let mut notes = notes(launch);
+    notes.extend(strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights)));
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -70,7 +81,8 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         mounts,
         stdio: order.stdio,
         handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
-        notes: notes(launch),
+        strict,
+        notes,
     })
 }
 
@@ -179,9 +191,6 @@ fn notes(launch: &Launch) -> Vec<String> {
     if limits.memory.is_some() || limits.pids.is_some() || limits.cpu.is_some() {
         notes.push("limits memory, pids, cpu are not carried out yet".to_owned());
     }
-    if launch.hardening == Some(Hardening::Strict) {
-        notes.push("of hardening `strict`, only what `default` does is carried out yet".to_owned());
-    }
     notes
 }
 
@@ -277,6 +286,8 @@ mod tests {
             may_switch_user: false,
             may_drop_bounding: false,
             namespaces: Ok(()),
+            missing: crate::keeper::spawn::shield::Missing::default(),
+            landlock: Ok(()),
             open_files: Rlimit { current: None, maximum: None },
             known_capabilities: rustix::thread::CapabilitySet::empty(),
         };

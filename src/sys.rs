@@ -101,6 +101,12 @@ pub mod process {
             Self { candidates, _arguments: arguments, _environment: environment, argument_pointers, environment_pointers }
         }
 
+        /// The same with one more variable.
+        pub fn with(&self, variable: CString) -> Self {
+            let environment = self._environment.iter().cloned().chain([variable]).collect();
+            Self::new(self.candidates.clone(), self._arguments.clone(), environment)
+        }
+
         /// Replaces this process by the program; returns only if that fails.
         pub fn exec(&self) -> io::Error {
             let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
@@ -221,6 +227,52 @@ pub mod process {
         check(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
     }
 
+    /// A message of a local socket, and who sent it as the kernel saw it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Message {
+        /// Bytes of it that were read.
+        pub length: usize,
+        /// It was longer than the buffer.
+        pub cut: bool,
+        /// Who sent it; 0 for one whom this process cannot see.
+        pub pid: u32,
+        /// As which user.
+        pub uid: u32,
+    }
+
+    /// Reads a message and its sender from a socket that has SO_PASSCRED; `None` where there is none. Descriptors that came
+    /// with it are closed by the kernel, since there is no room to take them.
+    pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Message>> {
+        /// Room for one record of credentials and nothing else, aligned as the kernel wants it.
+        #[repr(C, align(8))]
+        struct Control([u8; 32]);
+        let mut control = Control([0; 32]);
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        #[expect(
+            unsafe_code,
+            reason = "all parts live until the call returns; the record of credentials is read only where it is one"
+        )]
+        unsafe {
+            let mut head: libc::msghdr = std::mem::zeroed();
+            head.msg_iov = &raw mut part;
+            head.msg_iovlen = 1;
+            head.msg_control = control.0.as_mut_ptr().cast();
+            head.msg_controllen = control.0.len() as _;
+            let length = libc::recvmsg(socket.as_raw_fd(), &raw mut head, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
+            let Ok(length) = usize::try_from(length) else {
+                let error = io::Error::last_os_error();
+                return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+            };
+            let record = libc::CMSG_FIRSTHDR(&raw const head);
+            if record.is_null() || (*record).cmsg_level != libc::SOL_SOCKET || (*record).cmsg_type != libc::SCM_CREDENTIALS {
+                return Err(io::Error::other("the kernel does not say who sent a message"));
+            }
+            let sender: libc::ucred = libc::CMSG_DATA(record).cast::<libc::ucred>().read_unaligned();
+            let cut = head.msg_flags & libc::MSG_TRUNC != 0;
+            Ok(Some(Message { length, cut, pid: u32::try_from(sender.pid).unwrap_or(0), uid: sender.uid }))
+        }
+    }
+
     /// Takes over a descriptor that whoever started this process has left open. To be called once per number.
     pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
         #[expect(unsafe_code, reason = "the descriptor is only looked at; that it is open is what is asked")]
@@ -244,6 +296,16 @@ pub mod process {
         let (pointer, size) = (&raw const attributes, size_of::<libc::mount_attr>());
         #[expect(unsafe_code, reason = "the path is an empty string and the attributes live until the call returns")]
         let result = unsafe { libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, pointer, size) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Makes an attached mount writable again; not what is mounted below it.
+    pub fn mount_writable(mount: BorrowedFd<'_>) -> io::Result<()> {
+        let attributes = libc::mount_attr { attr_set: 0, attr_clr: libc::MOUNT_ATTR_RDONLY, propagation: 0, userns_fd: 0 };
+        let (pointer, size) = (&raw const attributes, size_of::<libc::mount_attr>());
+        let (fd, flags) = (mount.as_raw_fd(), libc::AT_EMPTY_PATH);
+        #[expect(unsafe_code, reason = "the path is an empty string and the attributes live until the call returns")]
+        let result = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, pointer, size) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -327,6 +389,77 @@ pub mod process {
             }
             groups.resize((groups.len() * 2).max(count), 0);
         }
+    }
+}
+
+/// Fences that a process puts around itself for good: Landlock and seccomp.
+pub mod confine {
+    use std::io;
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+    fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+
+    /// The kernel's version of Landlock.
+    pub fn landlock_abi() -> io::Result<u32> {
+        let none = std::ptr::null::<u64>();
+        #[expect(unsafe_code, reason = "asks for a number; no memory is handed over")]
+        let abi = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, 1u32) })?;
+        Ok(u32::try_from(abi).unwrap_or(0))
+    }
+
+    /// An empty list of rules: what of `files` is not allowed by one is denied. `scoped` needs the sixth version.
+    pub fn landlock_ruleset(files: u64, scoped: u64) -> io::Result<OwnedFd> {
+        let attributes = [files, 0, scoped];
+        let size = if scoped == 0 { size_of::<u64>() } else { size_of_val(&attributes) };
+        #[expect(unsafe_code, reason = "the attributes live until the call returns; the descriptor is new")]
+        unsafe {
+            let fd = check(libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size, 0u32))?;
+            Ok(OwnedFd::from_raw_fd(libc::c_int::try_from(fd).map_err(io::Error::other)?))
+        }
+    }
+
+    /// Allows `access` to a file, or to all below a folder.
+    pub fn landlock_allow(ruleset: BorrowedFd<'_>, place: BorrowedFd<'_>, access: u64) -> io::Result<()> {
+        #[repr(C, packed)]
+        struct Below {
+            access: u64,
+            place: i32,
+        }
+        let rule = Below { access, place: place.as_raw_fd() };
+        let (fd, pointer) = (ruleset.as_raw_fd(), &raw const rule);
+        #[expect(unsafe_code, reason = "the rule lives until the call returns and is laid out as the kernel has it")]
+        check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, fd, 1u32, pointer, 0u32) }).map(drop)
+    }
+
+    /// From now on the rules hold, for this thread and all that comes from it.
+    pub fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+        #[expect(unsafe_code, reason = "takes no memory; the process can only lose by it")]
+        check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) }).map(drop)
+    }
+
+    /// One instruction of a filter of system calls, laid out as the kernel has it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct Instruction {
+        /// What to do.
+        pub code: u16,
+        /// So many instructions are skipped where a comparison holds.
+        pub if_true: u8,
+        /// And so many where it does not.
+        pub if_false: u8,
+        /// Its number.
+        pub value: u32,
+    }
+
+    /// Installs a filter; the kernel checks it and refuses one that it cannot follow.
+    pub fn seccomp(filter: &[Instruction]) -> io::Result<()> {
+        let length = u16::try_from(filter.len()).map_err(io::Error::other)?;
+        let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+        let (mode, pointer) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
+        #[expect(unsafe_code, reason = "the kernel copies the program, which lives until the call returns and is not written")]
+        check(unsafe { libc::syscall(libc::SYS_seccomp, mode, 0u32, pointer) }).map(drop)
     }
 }
 

@@ -89,7 +89,7 @@ fn launch(data_dir: &Path, group: &Group, service: &Service, (argv, env): Launch
         user: service.user.clone(),
         working_dir: service.working_dir.as_ref().map_or_else(var, |folder| text("service.working_dir", folder)),
         limits: service.limits,
-        listen: service.listen.clone(),
+        listen: service.listen.iter().map(|socket| text("service.listen", socket)).collect(),
         hardening: Some(service.hardening),
     }
 }

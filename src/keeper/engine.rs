@@ -155,6 +155,8 @@ impl Engine {
                 }
             }
             Source::Command(id) => self.read_command(id),
+            Source::Notify(group) => self.read_notify(&group),
+            Source::ReadyPipe(group) => self.read_ready_pipe(&group),
             Source::Foreign(group) => self.foreign_ended(&group),
         }
     }
@@ -173,6 +175,11 @@ impl Engine {
     /// Collects every child that has ended, known or orphaned.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = wait(Child::PeekAny) {
+            if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
+                // What it said last comes first: it may have named another main process.
+                self.read_ready_pipe(&group);
+                self.read_notify(&group);
+            }
             let owner = self.children.remove(&pid);
             if owner.is_some() {
                 // As long as it is not waited for, its number is nobody else's, and with it its process group's.

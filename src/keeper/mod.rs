@@ -12,6 +12,7 @@
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `log.rs`, `journal.rs`, `lock.rs` | what is on disk |
+//! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `ending.rs` | the end |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
@@ -26,9 +27,11 @@ mod engine;
 mod error;
 mod journal;
 mod link;
+mod listen;
 mod lock;
 mod log;
 mod mounts;
+mod notify;
 mod oom;
 mod poller;
 mod proc;

@@ -7,11 +7,13 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::engine::{Engine, Owner, now, say};
 use super::journal::{Contents, Record};
+use super::listen::Held;
 use super::log::Output;
 use super::mounts;
+use super::notify::Voice;
 use super::poller::{Source, Token};
 use super::proc::{self, Fit, Marks, Stat};
-use super::spawn::{Failure, Order, Plan, prepare};
+use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
 use crate::sys::process::pidfd_signal;
@@ -19,7 +21,7 @@ use crate::sys::process::pidfd_signal;
 /// A main process, as long as it is not waited for.
 pub(super) struct Process {
     pub(super) pidfd: OwnedFd,
-    record: Record,
+    pub(super) record: Record,
     /// On which it reports a failed step, until it has become the program.
     status: Option<(OwnedFd, Token)>,
     what: String,
@@ -27,7 +29,7 @@ pub(super) struct Process {
     view: Option<PublicationId>,
     pub(super) namespace: bool,
     /// Registration of a process that is not our child.
-    foreign: Option<Token>,
+    pub(super) foreign: Option<Token>,
 }
 
 /// A process that an earlier keeper started.
@@ -41,7 +43,7 @@ pub(super) struct ForeignProcess {
 pub(super) struct Entry {
     pub(super) service: Service,
     pub(super) process: Option<Process>,
-    marks: Option<Marks>,
+    pub(super) marks: Option<Marks>,
     /// Whether what is left of it descends from an earlier keeper, not from this one.
     was_foreign: bool,
     output: Option<Output>,
@@ -51,6 +53,10 @@ pub(super) struct Entry {
     pub(super) show_failed: Option<String>,
     /// Why it goes without a mount namespace although there are rights to make one.
     without_namespace: Option<String>,
+    /// Where it says that it is ready.
+    pub(super) voice: Option<Voice>,
+    /// Held for it over its restarts.
+    pub(super) sockets: Vec<Held>,
 }
 
 impl Entry {
@@ -65,6 +71,8 @@ impl Entry {
             dirty: true,
             show_failed: None,
             without_namespace: None,
+            voice: None,
+            sockets: Vec::new(),
         }
     }
 
@@ -144,6 +152,7 @@ impl Engine {
                 self.cgroups.remove(group);
             }
         }
+        self.close_unused(group);
     }
 
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
@@ -203,6 +212,8 @@ impl Engine {
 
     fn plan_start(&mut self, group: &GroupName) -> Result<Plan, String> {
         self.open_output(group)?;
+        let (mut fds, listen_env) = self.open_sockets(group)?;
+        let means = self.open_voice(group)?;
         let Some(entry) = self.services.get(group) else { return Err("it is no longer known".to_owned()) };
         let Some(output) = &entry.output else { return Err("its output has no place to go".to_owned()) };
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
@@ -216,7 +227,16 @@ impl Engine {
         let spec = &entry.service.spec;
         let why_not = self.rights.namespaces.as_ref().err().or(entry.without_namespace.as_ref());
         let view = spec.view.as_ref().filter(|_| why_not.is_none());
-        let order = Order { launch: &spec.launch, env: own_variables(spec), view, beside: None, stdio };
+        let mut env = own_variables(spec);
+        let listening = !listen_env.is_empty();
+        env.extend(listen_env.into_iter().chain(means.env));
+        if let Some(pipe) = means.pipe {
+            env.push((READY_FD_ENV.to_owned(), (FIRST_HANDED_FD + fds.len()).to_string()));
+            fds.push(pipe);
+        }
+        let handed = Handed { fds, listening };
+        let order =
+            Order { launch: &spec.launch, env, view, beside: None, stdio, service: true, may_mount: why_not.is_none(), handed };
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
         // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
         if self.cgroups.kill(group) {
@@ -292,6 +312,9 @@ impl Engine {
         self.journal_due = true;
         if let Some(process) = self.foreign.remove(group) {
             self.poller.remove(&process.pidfd, process.token);
+            return;
+        }
+        if self.taken_main_ended(group) {
             return;
         }
         if self.services.get(group).is_some_and(|entry| entry.process.is_some()) {
@@ -397,6 +420,7 @@ impl Engine {
 
     /// Drops all that is known of a service which is at rest.
     pub(super) fn forget_service(&mut self, group: &GroupName) {
+        self.close_voice(group);
         let Some(mut entry) = self.services.remove(group) else { return };
         self.cgroups.remove(group);
         self.journal_due = true;

@@ -3,7 +3,12 @@
 //! The child says through a pipe that closes on exec which step failed, so that a start is known to have worked, or why not.
 //! To add a step: a [`Step`] with its words, and its place in [`Plan::become_program`].
 
+mod handover;
+pub(super) mod landlock;
 mod prepare;
+mod seccomp;
+pub(super) mod shield;
+mod strict;
 
 use std::ffi::CString;
 use std::io;
@@ -16,7 +21,10 @@ use super::cgroup::Place;
 use super::mounts;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
 
-pub(super) use prepare::{Order, environment_of_keeper, prepare};
+use strict::Strict;
+
+pub(super) use handover::{FIRST_HANDED_FD, Handed, READY_FD_ENV};
+pub(super) use prepare::{Order, environment_of_keeper, owner_of, prepare};
 
 /// What a child does, in this order; the number goes over the pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +42,14 @@ enum Step {
     Directory,
     Program,
     Group,
+    Handover,
+    Shield,
+    Fence,
+    Calls,
 }
 
 impl Step {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 17] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -51,6 +63,10 @@ impl Step {
         Self::Directory,
         Self::Program,
         Self::Group,
+        Self::Handover,
+        Self::Shield,
+        Self::Fence,
+        Self::Calls,
     ];
 
     /// What could not be done.
@@ -69,6 +85,10 @@ impl Step {
             Self::Directory => "its working directory cannot be entered",
             Self::Program => "its program cannot be executed",
             Self::Group => "it cannot be put into its cgroup",
+            Self::Handover => "its sockets cannot be handed over",
+            Self::Shield => "what hardening `strict` hides and protects cannot be hidden and protected",
+            Self::Fence => "what it may write cannot be fenced in",
+            Self::Calls => "its system calls cannot be filtered",
         }
     }
 }
@@ -122,7 +142,7 @@ struct Identity {
 /// In which mount namespace it runs.
 enum Mounts {
     Host,
-    Own { mount: OwnedFd, point: String },
+    Own { view: Option<(OwnedFd, String)> },
     Of(OwnedFd),
 }
 
@@ -142,6 +162,8 @@ pub(super) struct Plan {
     /// Where it is, with limits in force, before it does anything.
     pub(super) place: Place,
     oom_score: String,
+    handed: Handed,
+    strict: Option<Strict>,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }
@@ -158,6 +180,7 @@ impl Plan {
         use rustix::pipe::{PipeFlags, pipe_with};
         let failed = |error: io::Error| format!("no process can be made for it: {error}");
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
+        let report = self.handed.out_of_the_way(report).map_err(failed)?;
         let child = |born| {
             let (step, error) = self.become_program(one_thread, born);
             let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
@@ -202,8 +225,8 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
-        self.place_mounts()?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
         if let Some(identity) = &self.identity {
             rustix::thread::set_thread_groups(&identity.groups).map_err(at(Step::Groups))?;
@@ -227,16 +250,26 @@ impl Plan {
             rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
         }
         rustix::process::chdir(&self.directory).map_err(at(Step::Directory))?;
+        if let Some(strict) = &self.strict {
+            strict.fence(&self.stdio).map_err(|error| (Step::Fence, error))?;
+        }
+        self.handed.place(one_thread).map_err(|error| (Step::Handover, error))?;
         reset_signals();
-        Err((Step::Program, self.image.exec()))
+        if let Some(strict) = &self.strict {
+            strict.filter().map_err(|error| (Step::Calls, error))?;
+        }
+        Err((Step::Program, self.handed.exec(&self.image)))
     }
 
     fn place_mounts(&self) -> Result<(), (Step, io::Error)> {
         match &self.mounts {
             Mounts::Host => Ok(()),
-            Mounts::Own { mount, point } => {
+            Mounts::Own { view } => {
                 mounts::own_namespace().map_err(|error| (Step::Namespace, error))?;
-                mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))
+                if let Some((mount, point)) = view {
+                    mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))?;
+                }
+                self.strict.as_ref().map_or(Ok(()), Strict::shield).map_err(|error| (Step::Shield, error))
             }
             Mounts::Of(pidfd) => mounts::enter(pidfd.as_fd()).map_err(|error| (Step::Namespace, error)),
         }

@@ -4,12 +4,14 @@
 //! above all: `Spawn` is only ever said when nothing of an earlier process is left.
 //! To add an event: a variant of [`Event`] and its row in [`Service::on`]; `tests.rs` runs through all short sequences.
 
+pub(super) mod notify;
 mod report;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+use self::notify::{Told, Word};
 use crate::model::{Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceSpec, Signal, Timestamp, View};
 
 /// By when a forked process must have become the program, else it is killed: a dead network disk must not hold a start up
@@ -55,6 +57,8 @@ pub(super) enum Event {
     Reload { view: View, signal: Option<Signal> },
     /// It was found ready.
     MarkReady { incarnation: u64 },
+    /// It has said something of itself.
+    Told(Vec<Word>),
     /// A process was made for it.
     Spawned { pid: u32 },
     /// It could not be started; if there was a process, its end follows.
@@ -143,6 +147,8 @@ pub(super) struct Service {
     pub(super) done: Option<Digest>,
     /// A reload that came while the process was being made.
     pending: Option<(View, Option<Signal>)>,
+    /// What the running process has said of itself.
+    told: Told,
 }
 
 /// What a decision may depend on beside the state.
@@ -175,6 +181,7 @@ impl Service {
             notes: String::new(),
             done,
             pending: None,
+            told: Told::default(),
             spec,
         }
     }
@@ -203,6 +210,7 @@ impl Service {
             Event::Restart => self.restart(context),
             Event::Reload { view, signal } => self.reload(view, signal),
             Event::MarkReady { incarnation } => self.mark_ready(incarnation, context),
+            Event::Told(words) => self.hear(words, context),
             Event::Spawned { pid } => {
                 self.pid = Some(pid);
                 Vec::new()
@@ -319,6 +327,7 @@ impl Service {
             && incarnation == self.incarnation
         {
             self.phase = Phase::Up { since, ready: Some(context.now.moment) };
+            self.told.watch_from(context.now.moment);
         }
         Vec::new()
     }
@@ -336,6 +345,7 @@ impl Service {
         self.started_revision = self.spec.revision;
         self.start_failed = false;
         self.notes.clear();
+        self.told = Told::new(&self.spec.policy);
         // Settled with the fork: a report in between must not look like a process on no files at all.
         self.publication = self.spec.view.as_ref().map(|view| view.publication);
         self.phase = Phase::Spawning { by: context.now.moment.after(SPAWN_TIMEOUT) };
@@ -361,6 +371,7 @@ impl Service {
         let ready = self.spec.policy.ready_when_started.then_some(now);
         self.phase = Phase::Up { since: now, ready };
         self.trouble.clear();
+        self.told.watch_from(now);
         self.pending.take().map(|(view, signal)| Action::Show(view, signal)).into_iter().collect()
     }
 
@@ -386,7 +397,9 @@ impl Service {
             Phase::Up { ready, .. } => self.after_exit(exit, ready, context),
             Phase::Foreign => self.next,
             Phase::Stopping { .. } => {
-                self.trouble.clear();
+                if !self.told.silent {
+                    self.trouble.clear();
+                }
                 self.next
             }
             // No main process: nothing can have ended.
@@ -499,7 +512,8 @@ impl Service {
                 self.phase = Phase::Clearing { since, look_at: now.after(wait), stuck };
                 vec![Action::Clear]
             }
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => Vec::new(),
+            Phase::Up { .. } => self.fell_silent(context),
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Foreign => Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Backoff, Digest, DigestBuilder, GroupName, Hardening, Limits, Reason, ServiceKind, Timestamp};
+use super::{Backoff, Digest, DigestBuilder, GroupName, Hardening, Limits, Ready, Reason, ServiceKind, Timestamp};
 
 /// A signal, by its Linux number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,6 +143,10 @@ pub struct Policy {
     pub backoff: Backoff,
     /// Whether the keeper itself may call it ready once it has started (else the supervisor says so).
     pub ready_when_started: bool,
+    /// By what it says itself that it is ready, and which means it is given to say so at its next start.
+    pub ready: Ready,
+    /// Longest silence of its watchdog; it counts from the next start on, which tells the service of it.
+    pub watchdog: Option<Duration>,
 }
 
 /// Where a service sees its publication.
@@ -273,6 +277,8 @@ pub struct ServiceReport {
     pub last_exit: Option<Exit>,
     /// Why it could not be started, or what is not promised here.
     pub message: String,
+    /// How long after its start it asked to be waited for, beyond which it must be ready (`EXTEND_TIMEOUT_USEC`).
+    pub start_extended: Option<Duration>,
 }
 
 /// Which of its outputs a service wrote to.

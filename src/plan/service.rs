@@ -107,9 +107,11 @@ impl<'a> Aim<'a> {
             ready_when_started: match service.ready {
                 Ready::Started => true,
                 Ready::Health => !self.group.hooks.get(&HookKind::HealthCheck).is_some_and(super::health::is_carried_out),
-                // Readiness by message comes with a later version; until then a start counts, and the status says so.
-                Ready::Notify | Ready::Fd => true,
+                // It says so itself, and the keeper hears it.
+                Ready::Notify | Ready::Fd => false,
             },
+            ready: service.ready,
+            watchdog: service.watchdog,
         }
     }
 
@@ -204,7 +206,7 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
         return true;
     }
     if starting {
-        not_ready(turn, name, aim, facts);
+        not_ready(turn, name, aim, (report, facts));
     }
     true
 }
@@ -215,11 +217,16 @@ fn reload(turn: &mut Turn<'_>, name: &GroupName, view: View, signal: Option<crat
     turn.act(key(name), Action::Reload { group: name.clone(), view, signal });
 }
 
-fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, facts: &GroupFacts) {
-    let late = facts.started.after(aim.service.start_timeout);
-    let said = facts.health.last.as_ref().map(|(result, _)| format!(": {}", result.message)).unwrap_or_default();
+fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, facts): (&ServiceReport, &GroupFacts)) {
+    let bound = report.start_extended.map_or(aim.service.start_timeout, |more| more.max(aim.service.start_timeout));
+    let late = facts.started.after(bound);
+    let said = match (&facts.health.last, aim.service.ready) {
+        (Some((result, _)), Ready::Health) => format!(": {}", result.message),
+        (_, Ready::Notify | Ready::Fd) if !report.message.is_empty() => format!(": {}", report.message),
+        (Some(_) | None, _) => String::new(),
+    };
     if late <= turn.now {
-        let bound = humantime::format_duration(aim.service.start_timeout);
+        let bound = humantime::format_duration(bound);
         turn.wait(name, Reason::StartFailed, format!("not ready within {bound}, started again{said}"));
         turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: true });
         return;
@@ -241,17 +248,6 @@ pub fn not_carried_out(group: &Group) -> Vec<String> {
     }
     for (bind, declared) in &group.binds {
         out.push(format!("bind `{bind}` to {}: this version neither waits for it nor shows its members", declared.group));
-    }
-    let Some(service) = &group.service else { return out };
-    match service.ready {
-        Ready::Notify | Ready::Fd => out.push("ready by message: this version takes the start for readiness".to_owned()),
-        Ready::Health | Ready::Started => {}
-    }
-    if !service.listen.is_empty() {
-        out.push("`listen`: this version holds no sockets".to_owned());
-    }
-    if service.hardening == crate::model::Hardening::Strict {
-        out.push("hardening `strict`: this version carries out `default` only".to_owned());
     }
     out
 }

@@ -407,6 +407,8 @@ pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
             stop_timeout: Duration::from_secs(10),
             backoff,
             ready_when_started: true,
+            ready: tagfall::model::Ready::Started,
+            watchdog: None,
         },
         view: None,
     }

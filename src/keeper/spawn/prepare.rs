@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, statat};
 use rustix::process::Rlimit;
 
-use super::{Identity, Mounts, Plan};
+use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
@@ -29,6 +29,12 @@ pub(in crate::keeper) struct Order<'a> {
     /// A process whose mount namespace it shall be in instead.
     pub(in crate::keeper) beside: Option<OwnedFd>,
     pub(in crate::keeper) stdio: [OwnedFd; 3],
+    /// It is a service of its own, and no command beside one.
+    pub(in crate::keeper) service: bool,
+    /// It may have a mount namespace of its own.
+    pub(in crate::keeper) may_mount: bool,
+    /// What it gets beside them.
+    pub(in crate::keeper) handed: Handed,
 }
 
 /// Finds all that a start needs. The error says what is missing and what to do.
@@ -51,10 +57,17 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
             let mount = detached(&view.source).map_err(|error| {
                 format!("publication `{}` cannot be mounted: {error}; it is not started without", view.source)
             })?;
-            Mounts::Own { mount, point: view.point.clone() }
+            Mounts::Own { view: Some((mount, view.point.clone())) }
         }
+        (None, None) if order.may_mount && launch.hardening == Some(Hardening::Strict) => Mounts::Own { view: None },
         (None, None) => Mounts::Host,
     };
+    let strict = (launch.hardening == Some(Hardening::Strict)).then(|| {
+        let sees = matches!(mounts, Mounts::Own { .. } | Mounts::Of(_));
+        Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
+    });
+    let not_enforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
+    let notes = not_enforced.into_iter().collect();
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -70,7 +83,9 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         stdio: order.stdio,
         place: Place::default(),
         oom_score: rights.oom_score.to_string(),
-        notes: notes(launch),
+        handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
+        strict,
+        notes,
     })
 }
 
@@ -136,6 +151,14 @@ fn find_user(name: Option<&str>, rights: &Rights) -> Result<(User, Option<Identi
     Ok((user, Some(identity)))
 }
 
+/// User and group that a service's own things belong to. An unknown user is named when the start itself looks for it.
+pub(in crate::keeper) fn owner_of(user: Option<&str>, rights: &Rights) -> (u32, u32) {
+    match find_user(user, rights) {
+        Ok((user, Some(_))) => (user.uid, user.gid),
+        Ok((_, None)) | Err(_) => (rights.uid, rustix::process::getegid().as_raw()),
+    }
+}
+
 /// Only what is declared: later entries win over earlier ones.
 fn environment(user: &User, launch: &Launch, added: Vec<(String, String)>) -> Vec<(String, String)> {
     let fixed = [
@@ -162,18 +185,6 @@ fn open_files(launch: &Launch, rights: &Rights) -> Rlimit {
         Some(limit) => Rlimit { current: Some(limit), maximum: Some(limit) },
         None => rights.open_files,
     }
-}
-
-/// What of a launch is not carried out by this keeper.
-fn notes(launch: &Launch) -> Vec<String> {
-    let mut notes = Vec::new();
-    if !launch.listen.is_empty() {
-        notes.push("sockets of `listen` are not held for it yet".to_owned());
-    }
-    if launch.hardening == Some(Hardening::Strict) {
-        notes.push("of hardening `strict`, only what `default` does is carried out yet".to_owned());
-    }
-    notes
 }
 
 /// Makes a working directory under DATA_DIR/var, each new part owned by the service's user. One that lies elsewhere is the
@@ -268,6 +279,8 @@ mod tests {
             may_switch_user: false,
             may_drop_bounding: false,
             namespaces: Ok(()),
+            missing: crate::keeper::spawn::shield::Missing::default(),
+            landlock: Ok(()),
             open_files: Rlimit { current: None, maximum: None },
             known_capabilities: rustix::thread::CapabilitySet::empty(),
             oom_score: 0,

@@ -7,7 +7,8 @@ impl Service {
     /// When time itself is the next event.
     pub(in crate::keeper) fn deadline(&self) -> Option<Moment> {
         match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => None,
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Foreign => None,
+            Phase::Up { ready, .. } => ready.and_then(|_| self.told.silence_ends()),
             Phase::Backoff { until } => Some(until),
             Phase::Spawning { by } => Some(by),
             Phase::Stopping { kill_at, .. } => Some(kill_at),
@@ -48,6 +49,7 @@ impl Service {
             Phase::Failed => ServiceState::Failed,
             Phase::Backoff { .. } => ServiceState::Backoff,
             Phase::Spawning { .. } | Phase::Up { ready: None, .. } => ServiceState::Starting,
+            Phase::Up { ready: Some(_), .. } if self.told.reloading => ServiceState::Reloading,
             Phase::Up { ready: Some(_), .. } => ServiceState::Running,
             Phase::Stopping { kill_at, killed: Some(killed) } if kill_at.since(killed) > STUCK_AFTER => ServiceState::Stuck,
             Phase::Clearing { stuck: true, .. } => ServiceState::Stuck,
@@ -72,7 +74,8 @@ impl Service {
             | Phase::Clearing { .. }
             | Phase::Foreign => None,
         };
-        let words = [self.trouble.as_str(), self.notes.as_str()];
+        let said = if self.pid.is_some() { self.told.words() } else { String::new() };
+        let words = [self.trouble.as_str(), said.as_str(), self.notes.as_str()];
         let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
         ServiceReport {
             group: self.spec.group.clone(),
@@ -89,6 +92,7 @@ impl Service {
             mount_mode: self.mode,
             last_exit: self.last_exit,
             message: words.join("; "),
+            start_extended: self.told.extended,
         }
     }
 }

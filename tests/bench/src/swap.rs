@@ -302,6 +302,8 @@ fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
                 reset_after: Duration::from_secs(300),
             },
             ready_when_started: true,
+            ready: tagfall::model::Ready::Started,
+            watchdog: None,
         },
         view: Some(view(data, 0)?),
     })

@@ -25,7 +25,7 @@ mod error;
 mod journal;
 mod link;
 mod lock;
-mod log;
+pub(crate) mod log;
 mod mounts;
 mod poller;
 mod proc;
@@ -33,7 +33,7 @@ mod requests;
 mod rights;
 mod services;
 mod spawn;
-mod state;
+pub(crate) mod state;
 pub mod wire;
 
 pub use config::KeeperConfig;

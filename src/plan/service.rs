@@ -16,6 +16,9 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
         turn.wait(name, Reason::KeeperAway, "the keeper has not told yet what runs");
         return false;
     }
+    if service.container.is_some() && super::container::engine_away(turn, name) {
+        return false;
+    }
     if let Some(hold) = &wanted.suspended {
         let until = hold.until.map(|until| format!(" (until {until})")).unwrap_or_default();
         turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}{until}", hold.who, hold.reason));
@@ -25,8 +28,7 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
         return false;
     }
     let Some(staged) = staged else { return false };
-    if service.container.is_some() {
-        turn.wait(name, Reason::NotCarriedOut, "containers are not carried out by this version; nothing is started");
+    if super::container::leave_other(turn, name, service, facts) {
         return false;
     }
     let Some(aim) = Aim::new(wanted, service, staged) else { return false };
@@ -189,6 +191,8 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
     if report.publication != wanted {
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
         match (aim.service.reload, aim.view(turn)) {
+            // Bound when it was made, for ever.
+            _ if aim.service.container.is_some() => run(turn, name, aim, true),
             // Only another copy of what it sees: nothing to tell.
             (_, Some(view)) if same_content => reload(turn, name, view, None),
             // A process that is not ready may not have installed its handler yet: a signal could end it.
@@ -243,6 +247,10 @@ pub fn not_carried_out(group: &Group) -> Vec<String> {
         out.push(format!("bind `{bind}` to {}: this version neither waits for it nor shows its members", declared.group));
     }
     let Some(service) = &group.service else { return out };
+    if service.container.is_some() {
+        out.extend(super::container::not_carried_out(service));
+        return out;
+    }
     match service.ready {
         Ready::Notify | Ready::Fd => out.push("ready by message: this version takes the start for readiness".to_owned()),
         Ready::Health | Ready::Started => {}

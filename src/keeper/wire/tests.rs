@@ -57,6 +57,7 @@ fn launch() -> impl Strategy<Value = Launch> {
             limits,
             listen,
             hardening,
+            container: None,
         },
     )
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::chain;
 use super::engine::{Container, Engine, Lines};
+use super::http::EngineError;
 use super::labels::{self, GROUP};
 use super::room::Message;
 use crate::model::{Exit, GroupName};
@@ -14,7 +15,7 @@ use crate::model::{Exit, GroupName};
 /// Connects, tells what is there and what happens, and ends when the engine does: with [`Message::Lost`].
 pub(super) async fn follow(engine: Engine, data_dir: String, room: mpsc::UnboundedSender<Message>) {
     let why = match run(&engine, &data_dir, &room).await {
-        Ok(()) => format!("the container engine at {} has ended the connection", engine.socket().display()),
+        Ok(()) => format!("the container engine at `{}` has ended the connection", engine.socket().display()),
         Err(why) => why,
     };
     // The room ends with the process only.
@@ -27,7 +28,8 @@ async fn run(engine: &Engine, data_dir: &str, room: &mpsc::UnboundedSender<Messa
     let _ = room.send(Message::Connected(found));
     let mut lines = Lines::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| chain(&error))?;
+        let what = "tell of events";
+        let frame = frame.map_err(|source| chain(&EngineError::Exchange { what, source }))?;
         lines.push(frame.data_ref().map_or(&[], |data| data));
         while let Some(line) = lines.next_line() {
             if let Some(message) = message(&line) {

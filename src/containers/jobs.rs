@@ -62,15 +62,15 @@ pub(super) async fn signal(engine: &Engine, id: Option<&str>, signal: Signal) ->
     Done::Signalled(engine.kill(id, signal.0).await)
 }
 
-/// Kills what is left, lets the output come to its end, and removes the container.
-pub(super) async fn clear(engine: &Engine, name: &str, logs: Option<JoinHandle<()>>) -> Done {
-    match try_clear(engine, name, logs).await {
+/// Kills what is left, lets the output come to its end, and removes the container, unless it stays to tell how it ended.
+pub(super) async fn clear(engine: &Engine, name: &str, logs: Option<JoinHandle<()>>, stays: bool) -> Done {
+    match try_clear(engine, name, logs, stays).await {
         Ok(exit) => Done::Cleared(exit),
         Err(error) => Done::ClearFailed(error),
     }
 }
 
-async fn try_clear(engine: &Engine, name: &str, logs: Option<JoinHandle<()>>) -> Result<Option<Exit>, EngineError> {
+async fn try_clear(engine: &Engine, name: &str, logs: Option<JoinHandle<()>>, stays: bool) -> Result<Option<Exit>, EngineError> {
     engine.kill(name, Signal::KILL.0).await?;
     let exit = engine.wait(name, KILL_MAX).await?.map(Exit::Code);
     if let Some(mut logs) = logs
@@ -78,6 +78,8 @@ async fn try_clear(engine: &Engine, name: &str, logs: Option<JoinHandle<()>>) ->
     {
         logs.abort();
     }
-    engine.remove(name).await?;
+    if !stays {
+        engine.remove(name).await?;
+    }
     Ok(exit)
 }

@@ -256,7 +256,9 @@ impl Room {
                 }
                 Action::Clear => {
                     let (name, logs) = (body::name(&self.data_dir, group), entry.logs.take());
-                    self.begin(group, async move |engine| jobs::clear(&engine, &name, logs).await);
+                    // How it ended must be known to the next supervisor, too.
+                    let stays = entry.service.ends_for_good();
+                    self.begin(group, async move |engine| jobs::clear(&engine, &name, logs, stays).await);
                 }
                 // A bind is for a container's whole life: the plan asks for a new one instead.
                 Action::Show(view, _) => {
@@ -336,12 +338,10 @@ impl Room {
             Done::Spawned(container) => self.spawned(group, container),
             Done::ImageMissing => self.image_missing(group),
             Done::SpawnFailed(error) => {
-                self.note_away(&error);
                 self.feed(group, Event::SpawnFailed { why: chain(&error) });
             }
             Done::Signalled(Ok(())) => self.pump(group),
             Done::Signalled(Err(error)) | Done::ClearFailed(error) => {
-                self.note_away(&error);
                 tracing::warn!(%group, error = chain(&error), "tried again");
                 self.pump(group);
             }
@@ -370,7 +370,9 @@ impl Room {
     fn cleared(&mut self, group: &GroupName, exit: Option<Exit>) {
         let context = self.context();
         let Some(entry) = self.entries.get_mut(group) else { return };
-        entry.id = None;
+        if !entry.service.ends_for_good() {
+            entry.id = None;
+        }
         // Nothing is left that a removal could be asked for, by this end or by earlier news of it.
         entry.todo.retain(|action| *action != Action::Clear);
         let mut actions = entry.service.on(Event::Exited(exit.unwrap_or(Exit::Unknown)), context);
@@ -405,13 +407,6 @@ impl Room {
         // What waits for it need not wait for its next try.
         if wanted && entry.pull_failed.is_none() && matches!(entry.service.phase, Phase::Backoff { .. }) {
             self.feed(group, Event::Restart);
-        }
-    }
-
-    /// An answer that did not come says as much as a connection that ended.
-    fn note_away(&mut self, error: &super::EngineError) {
-        if error.is_away() && matches!(self.link, Link::Ready) {
-            self.why = chain(error);
         }
     }
 

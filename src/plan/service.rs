@@ -153,7 +153,9 @@ fn converge(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &Servi
             if other_launch || other_revision || facts.restart_asked {
                 run(turn, name, aim, false);
             } else {
-                let cause = report.last_exit.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
+                // A container's start may fail long after its last end.
+                let said = report.last_exit.filter(|_| !facts.in_container);
+                let cause = said.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
                 let due = report.next_try.map(|at| format!("; next try at {at}")).unwrap_or_default();
                 turn.wait(name, Reason::Backoff, format!("{cause}{due}"));
             }

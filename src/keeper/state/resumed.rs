@@ -1,6 +1,6 @@
 //! Services that outlived whoever looked after them, for those who know all of them by other means than a process id: containers.
 
-use super::{Phase, Service};
+use super::{Next, Phase, Service};
 use crate::model::{Digest, Exit, MountMode, Now, PublicationId, ServiceSpec};
 
 /// What is found of one.
@@ -58,6 +58,11 @@ impl Service {
             }
         }
         service
+    }
+
+    /// Whether its end is under way and nothing follows from it: a task that is done, a service that must not be restarted.
+    pub(crate) fn ends_for_good(&self) -> bool {
+        matches!(self.phase, Phase::Clearing { .. }) && matches!(self.next, Next::Done | Next::Fail)
     }
 
     /// How often it was restarted without anybody's asking.

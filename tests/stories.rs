@@ -165,6 +165,7 @@ impl Story {
             publication: sees.map(publication),
             mount_mode: MountMode::Namespace,
             last_exit: None,
+            start_extended: None,
             message: String::new(),
         };
         self.event(Event::Service(Box::new(report)))

@@ -41,6 +41,8 @@ pub(super) struct Turning {
     pub(super) awake: bool,
     pub(super) pace: Pace,
     pub(super) keeper_pid: Option<u32>,
+    /// Whether a group wanted a container when last looked at.
+    pub(super) containers_wanted: Option<bool>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) events_in: mpsc::UnboundedSender<Event>,
     pub(super) news: mpsc::Receiver<News>,
@@ -188,6 +190,7 @@ impl Turning {
     fn turn(&mut self) -> Plan {
         let at = now();
         let mut plan = self.core.plan(at);
+        self.want_containers();
         let converged = plan.is_converged();
         for (key, action) in std::mem::take(&mut plan.actions) {
             tracing::debug!(?key, action = action.name(), "begin");
@@ -219,6 +222,17 @@ impl Turning {
         }
         self.overview = overview;
         self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
+    }
+
+    /// An engine that is away is looked for only where somebody needs it.
+    fn want_containers(&mut self) {
+        let is_container =
+            |wanted: &Arc<Wanted>| wanted.group.service.as_ref().is_some_and(|service| service.container.is_some());
+        let wanted = self.core.desired().groups.values().any(is_container);
+        if self.containers_wanted != Some(wanted) {
+            self.containers_wanted = Some(wanted);
+            self.context.containers.want(wanted);
+        }
     }
 
     /// Whether what ran before this process began is known again; until then nothing is news.
@@ -376,7 +390,8 @@ impl Turning {
     /// Stops every service and takes every link away, then tells the keeper so. What cannot be done is left to the keeper.
     pub(super) async fn shut_down(mut self) {
         let up = self.stop_all().await;
-        self.wait_stopped(up).await;
+        let context = Arc::clone(&self.context);
+        tokio::join!(self.wait_stopped(up), context.containers.stop_all(SHUTDOWN_MAX));
         self.remove_links().await;
         self.serving.shutdown().await;
         if let Err(error) = self.context.keeper.request(ToKeeper::Finished).await {
@@ -386,6 +401,7 @@ impl Turning {
 
     async fn stop_all(&self) -> BTreeSet<GroupName> {
         let groups = self.core.observed().groups.iter();
+        let groups = groups.filter(|(_, facts)| !facts.in_container);
         let alive = groups.filter(|(_, facts)| facts.service.as_ref().is_some_and(|report| is_alive(report.state)));
         let mut up = BTreeSet::new();
         for (group, _) in alive {

@@ -29,7 +29,7 @@ mod journal;
 mod link;
 mod listen;
 mod lock;
-mod log;
+pub(crate) mod log;
 mod mounts;
 mod notify;
 mod oom;
@@ -39,7 +39,7 @@ mod requests;
 mod rights;
 mod services;
 mod spawn;
-mod state;
+pub(crate) mod state;
 pub mod wire;
 
 pub use config::KeeperConfig;

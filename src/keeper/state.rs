@@ -6,12 +6,15 @@
 
 pub(super) mod notify;
 mod report;
+mod resumed;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 use self::notify::{Told, Word};
+pub(crate) use resumed::{Found, Resumed};
+
 use crate::model::{Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceSpec, Signal, Timestamp, View};
 
 /// By when a forked process must have become the program, else it is killed: a dead network disk must not hold a start up
@@ -42,7 +45,7 @@ const EXIT_FOR_GOOD: i32 = 125;
 
 /// What can happen to a service.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// This is the spec to run.
     Run(Box<ServiceSpec>),
     /// What touches no process has changed.
@@ -77,7 +80,7 @@ pub(super) enum Event {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Make a process for the spec; `Spawned` or `SpawnFailed` follows at once.
     Spawn,
     /// Send a signal to the main process.
@@ -90,7 +93,7 @@ pub(super) enum Action {
 
 /// Where a service stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Not running, and not to.
     Stopped,
     /// A task that has done its work.
@@ -123,12 +126,12 @@ enum Next {
 
 /// One service. It owns what must be known to decide, not what it takes to carry out.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Service {
-    pub(super) spec: ServiceSpec,
-    pub(super) phase: Phase,
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) phase: Phase,
     next: Next,
     pid: Option<u32>,
-    pub(super) incarnation: u64,
+    pub(crate) incarnation: u64,
     restarts: u64,
     /// Ends in a row that were not asked for.
     failures: u32,
@@ -144,7 +147,7 @@ pub(super) struct Service {
     trouble: String,
     notes: String,
     /// Revision for which a task is done.
-    pub(super) done: Option<Digest>,
+    pub(crate) done: Option<Digest>,
     /// A reload that came while the process was being made.
     pending: Option<(View, Option<Signal>)>,
     /// What the running process has said of itself.
@@ -153,15 +156,15 @@ pub(super) struct Service {
 
 /// What a decision may depend on beside the state.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Context {
-    pub(super) now: Now,
+pub(crate) struct Context {
+    pub(crate) now: Now,
     /// Any number; spreads restarts that would fall together.
-    pub(super) roll: u32,
+    pub(crate) roll: u32,
 }
 
 impl Service {
     /// A service that has never run. `done` is the revision for which an earlier keeper saw the task done.
-    pub(super) fn new(spec: ServiceSpec, done: Option<Digest>, incarnation: u64, now: Now) -> Self {
+    pub(crate) fn new(spec: ServiceSpec, done: Option<Digest>, incarnation: u64, now: Now) -> Self {
         let launch = spec.launch.digest();
         Self {
             phase: Phase::Stopped,
@@ -187,7 +190,7 @@ impl Service {
     }
 
     /// A service whose process an earlier keeper started, and which is still alive.
-    pub(super) fn foreign(spec: ServiceSpec, pid: u32, launch: Digest, incarnation: u64, now: Now) -> Self {
+    pub(crate) fn foreign(spec: ServiceSpec, pid: u32, launch: Digest, incarnation: u64, now: Now) -> Self {
         let trouble = format!(
             "process {pid} of an earlier keeper still runs, so no second copy is started; `tagfall service restart {}` replaces it",
             spec.group
@@ -197,7 +200,7 @@ impl Service {
     }
 
     /// Takes one event.
-    pub(super) fn on(&mut self, event: Event, context: Context) -> Vec<Action> {
+    pub(crate) fn on(&mut self, event: Event, context: Context) -> Vec<Action> {
         let before = self.state();
         let actions = match event {
             Event::Run(spec) => self.run(*spec, context),

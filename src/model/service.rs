@@ -107,6 +107,19 @@ pub struct Launch {
     pub listen: Vec<String>,
     /// How far it is shut in.
     pub hardening: Option<Hardening>,
+    /// Not a process of the host but a container: `argv` are the image's arguments, an empty `working_dir` is the image's own.
+    pub container: Option<ContainerLaunch>,
+}
+
+/// What a container is made of beside what every service has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerLaunch {
+    /// Image reference, rendered.
+    pub image: String,
+    /// `[IP:]HOST:CONTAINER[/tcp|/udp]`.
+    pub ports: Vec<String>,
+    /// Where it sees the publication.
+    pub mount_path: Option<String>,
 }
 
 impl Launch {
@@ -126,7 +139,11 @@ impl Launch {
         let env = list(&env);
         let digest = digest.field(argv.as_bytes()).field(listen.as_bytes()).field(env.as_bytes());
         let digest = digest.field(self.user.as_deref().unwrap_or("").as_bytes()).field(self.working_dir.as_bytes());
-        digest.field(format!("{:?} {:?}", self.limits, self.hardening).as_bytes()).finish()
+        let digest = digest.field(format!("{:?} {:?}", self.limits, self.hardening).as_bytes());
+        let Some(container) = &self.container else { return digest.finish() };
+        let ports = list(&container.ports);
+        let mount_path = container.mount_path.as_deref().unwrap_or("");
+        digest.field(container.image.as_bytes()).field(ports.as_bytes()).field(mount_path.as_bytes()).finish()
     }
 }
 

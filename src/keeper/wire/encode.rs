@@ -341,6 +341,8 @@ fn read_launch(fields: Fields<'_>) -> Result<Launch, FieldError> {
         },
         listen: fields.texts(9)?,
         hardening,
+        // A container is never the keeper's.
+        container: None,
     })
 }
 

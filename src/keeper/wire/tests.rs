@@ -61,6 +61,7 @@ fn launch() -> impl Strategy<Value = Launch> {
             limits,
             listen,
             hardening,
+            container: None,
         },
     )
 }

@@ -63,11 +63,6 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether the engine as a whole is the trouble, not what was asked of it.
-    pub(super) fn is_away(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Exchange { .. } | Self::TimedOut { .. })
-    }
-
     /// Whether it was refused with this status.
     pub(super) fn is(&self, status: StatusCode) -> bool {
         matches!(self, Self::Refused { status: found, .. } if *found == status.as_u16())
@@ -186,6 +181,6 @@ mod tests {
     async fn nobody_at_the_socket_is_away_and_named() {
         let client = Client::new(PathBuf::from("/nonexistent/engine.sock"));
         let error = client.call(Ask::get("list", "/".to_owned()), Duration::from_secs(5)).await.unwrap_err();
-        assert!(error.is_away() && error.to_string().contains("/nonexistent/engine.sock"), "{error}");
+        assert!(error.to_string().contains("/nonexistent/engine.sock"), "{error}");
     }
 }

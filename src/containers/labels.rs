@@ -85,3 +85,59 @@ pub(super) fn resumed(container: &Container) -> Option<(GroupName, Resumed)> {
     let (incarnation, restarts) = (number(INCARNATION), number(RESTARTS));
     Some((group, Resumed { spec, launch, publication, incarnation, restarts, found }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::View;
+
+    fn spec(kind: ServiceKind) -> ServiceSpec {
+        let publication = PublicationId { content: Digest::of(b"files"), copy: 2 };
+        let second = Duration::from_secs(1);
+        ServiceSpec {
+            group: "web".parse().unwrap(),
+            revision: Digest::of(b"revision"),
+            release: "v1.2.3".to_owned(),
+            launch: Launch { argv: vec!["a".to_owned()], ..Launch::default() },
+            policy: Policy {
+                kind,
+                stop_signal: Signal::HUP,
+                stop_timeout: second,
+                backoff: Backoff { min: second, max: second, reset_after: second },
+                ready_when_started: false,
+            },
+            view: Some(View { publication, source: String::new(), point: String::new() }),
+        }
+    }
+
+    fn container(kind: ServiceKind, running: bool, exit_code: i32) -> Container {
+        Container { id: "id".to_owned(), running, pid: Some(7), exit_code, labels: of(&spec(kind), "/data", 5, 3) }
+    }
+
+    #[test]
+    fn what_a_container_says_of_itself_is_understood_again() {
+        let written = spec(ServiceKind::Daemon);
+        let (group, resumed) = super::resumed(&container(ServiceKind::Daemon, true, 0)).unwrap();
+        assert_eq!((group, resumed.launch), (written.group, written.launch.digest()));
+        assert_eq!((resumed.spec.revision, resumed.spec.release), (written.revision, written.release));
+        assert_eq!((resumed.incarnation, resumed.restarts), (5, 3));
+        assert_eq!(resumed.publication, written.view.map(|view| view.publication));
+        assert_eq!(resumed.found, Found::Up { pid: Some(7), ready: false });
+    }
+
+    #[test]
+    fn how_it_ended_decides_what_it_is() {
+        let found = |kind, code| super::resumed(&container(kind, false, code)).unwrap().1.found;
+        assert_eq!(found(ServiceKind::Task, 0), Found::Done(Exit::Code(0)));
+        assert_eq!(found(ServiceKind::Daemon, 0), Found::Ended(Exit::Code(0)));
+        assert_eq!(found(ServiceKind::Task, 125), Found::Failed(Exit::Code(125)));
+        assert_eq!(found(ServiceKind::Daemon, 137), Found::Ended(Exit::Code(137)));
+    }
+
+    #[test]
+    fn containers_of_others_are_left_alone() {
+        let mut other = container(ServiceKind::Daemon, true, 0);
+        other.labels = serde_json::json!({ "tagfall.group": "web.default", "tagfall.launch": "rubbish" });
+        assert!(super::resumed(&other).is_none());
+    }
+}

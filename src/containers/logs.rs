@@ -40,17 +40,28 @@ async fn run(engine: &Engine, id: &str, data_dir: PathBuf, group: GroupName, fro
     let mut body = engine.logs(id, since.as_deref()).await.map_err(|error| super::chain(&error))?;
     let mut reader = Reader::new(last);
     let mut file = LogFile::new(&data_dir, &group);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| super::chain(&error))?;
-        reader.push(frame.data_ref().map_or(&[], |data| data));
-        let Some((text, lines, time)) = reader.take() else { continue };
+    loop {
+        let frame = body.frame().await;
+        let last = frame.is_none();
+        match frame {
+            Some(frame) => {
+                let frame = frame.map_err(|error| super::chain(&error))?;
+                reader.push(frame.data_ref().map_or(&[], |data| data));
+            }
+            None => reader.finish(),
+        }
+        let Some((text, lines, time)) = reader.take() else {
+            if last {
+                return Ok(());
+            }
+            continue;
+        };
         let written = tokio::task::spawn_blocking(move || {
             file.append(&text, lines, time);
             file
         });
         file = written.await.map_err(|error| error.to_string())?;
     }
-    Ok(())
 }
 
 /// The time of the last line on disk, and how many lines have it: so many of the engine's are known.
@@ -128,6 +139,16 @@ impl Reader {
         self.lines += 1;
     }
 
+    /// Whoever wrote is gone: what has no newline is a line all the same.
+    fn finish(&mut self) {
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
+            let partial = std::mem::take(&mut self.partial[usize::from(stream == LogStream::Stderr)]);
+            if !partial.is_empty() {
+                self.line(stream, &partial);
+            }
+        }
+    }
+
     /// Formatted lines, how many, and of when.
     fn take(&mut self) -> Option<(Vec<u8>, u64, Timestamp)> {
         let lines = std::mem::take(&mut self.lines);
@@ -168,6 +189,15 @@ mod tests {
             let wanted = "2026-01-01T00:00:00.123Z o one\n2026-01-01T00:00:01.000Z e two\n2026-01-01T00:00:02.000Z o \n";
             assert_eq!(read(&mut reader), wanted, "{cut}");
         }
+    }
+
+    #[test]
+    fn the_last_line_needs_no_newline() {
+        let mut reader = Reader::new(None);
+        reader.push(&frame(2, "2026-01-01T00:00:00.000000000Z help"));
+        assert_eq!(read(&mut reader), "");
+        reader.finish();
+        assert_eq!(read(&mut reader), "2026-01-01T00:00:00.000Z e help\n");
     }
 
     #[test]

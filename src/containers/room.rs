@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::engine::{Container, Engine};
@@ -321,14 +322,19 @@ impl Room {
             entry.ended = Some((id, exit));
             return;
         }
-        if entry.known {
+        self.ended(group, exit);
+    }
+
+    fn ended(&mut self, group: &GroupName, exit: Exit) {
+        let Some(entry) = self.entries.get_mut(group) else { return };
+        let (Some(id), false, Phase::Up { .. }) = (entry.id.clone(), entry.known, entry.service.phase) else {
             self.feed(group, Event::Exited(exit));
             return;
-        }
+        };
         // What is to be started now is the plan's to say.
-        let code = if let Exit::Code(code) = exit { code } else { -1 };
-        let labels = std::mem::take(&mut entry.labels);
-        self.take_up(Container { id, running: false, pid: None, exit_code: code, labels });
+        let exit_code = if let Exit::Code(code) = exit { code } else { -1 };
+        let (labels, logs) = (std::mem::take(&mut entry.labels), entry.logs.take());
+        self.take_up(Container { id, running: false, pid: None, exit_code, labels }, logs);
     }
 
     fn done(&mut self, group: &GroupName, done: Done) {
@@ -436,19 +442,25 @@ impl Room {
             match self.entries.get_mut(&group) {
                 Some(entry) if entry.id.as_ref() == Some(&container.id) => {
                     if !container.running {
-                        self.feed(&group, Event::Exited(Exit::Code(container.exit_code)));
+                        self.ended(&group, Exit::Code(container.exit_code));
                     } else if entry.logs.as_ref().is_none_or(|logs| logs.is_finished()) {
                         let from = logs::From::Last;
                         entry.logs = Some(logs::follow(&self.engine, &container.id, &self.setup.data_dir, &group, from));
                     }
                 }
-                // Left over by a start whose answer was lost: the next start removes it.
-                Some(_) => {}
-                None => self.take_up(container),
+                // Left over by a start whose answer was lost: the next start removes it, if there is to be one.
+                Some(entry) => {
+                    if entry.service.at_rest() && !entry.busy {
+                        entry.id = Some(container.id);
+                        entry.todo.push_back(Action::Clear);
+                        self.pump(&group);
+                    }
+                }
+                None => self.take_up(container, None),
             }
         }
         for group in missing {
-            self.feed(&group, Event::Exited(Exit::Unknown));
+            self.ended(&group, Exit::Unknown);
         }
         self.retry_now();
         self.tell();
@@ -466,13 +478,12 @@ impl Room {
     }
 
     /// A container that an earlier supervisor started, as it says itself.
-    fn take_up(&mut self, container: Container) {
+    fn take_up(&mut self, container: Container, logs: Option<JoinHandle<()>>) {
         let Some((group, resumed)) = labels::resumed(&container) else { return };
         let mut entry = Entry::new(Service::resumed(resumed, self.now()), false);
-        entry.id = Some(container.id.clone());
-        let from = logs::From::Last;
-        entry.logs = Some(logs::follow(&self.engine, &container.id, &self.setup.data_dir, &group, from));
-        entry.labels = container.labels;
+        let (engine, data_dir) = (&self.engine, &self.setup.data_dir);
+        entry.logs = logs.or_else(|| Some(logs::follow(engine, &container.id, data_dir, &group, logs::From::Last)));
+        (entry.id, entry.labels) = (Some(container.id), container.labels);
         self.entries.insert(group, entry);
     }
 }

@@ -36,13 +36,17 @@ fn run(program: &str, arguments: &[&str]) -> bool {
 impl Engine {
     /// Starts one below `dir`, and gives it the image.
     pub(crate) fn start(dir: &Path) -> Result<Self, Skipped> {
+        // `tests/run` has said so, once.
+        if std::env::var_os("TAGFALL_TEST_NO_ENGINE").is_some() {
+            return Err(Skipped);
+        }
         need_root()?;
         for tool in ["dockerd", "cc", "tar", "timeout"] {
             need_tool(tool)?;
         }
         let pid = std::process::id();
         let mut engine = Self { dir: dir.join("engine"), name: format!("tf{pid}"), daemon: None, bridged: false };
-        fs::create_dir_all(&engine.dir).unwrap();
+        fs::create_dir_all(&engine.dir).expect("a folder for the engine");
         engine.bridged = engine.make_bridge(pid);
         let started = engine.daemon();
         need(started, &format!("no container engine can be started here: {}", engine.last_words()))?;
@@ -70,13 +74,13 @@ impl Engine {
     pub(crate) fn daemon(&mut self) -> bool {
         let path = |name: &str| self.dir.join(name).display().to_string();
         let bridge = if self.bridged { self.name.as_str() } else { "none" };
-        let log = fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let log = fs::File::options().create(true).append(true).open(self.dir.join("log")).expect("the engine's log");
         let mut command = Command::new("timeout");
         command.args(["-k", "10", LIFE_MAX_S, "dockerd", "--storage-driver=vfs", "--iptables=false", "--ip6tables=false"]);
         command.args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")]);
         command.args(["--host", &format!("unix://{}", path("s")), "--bridge", bridge]);
         command.args(["--cgroup-parent", &format!("/{}", self.name), "--live-restore"]);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let Ok(child) = command.spawn() else { return false };
         self.daemon = Some(child);
         let begun = Instant::now();
@@ -92,9 +96,9 @@ impl Engine {
         false
     }
 
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-        log.lines().last().unwrap_or("it said nothing").to_owned()
+        log.lines().rev().take(8).collect::<Vec<_>>().join("; ")
     }
 
     /// Asks the engine; the answer's body, or what went wrong.
@@ -138,22 +142,29 @@ impl Engine {
 
     fn make_image(&self) {
         let (root, source) = (self.dir.join("root"), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/box.c"));
-        fs::create_dir_all(&root).unwrap();
+        fs::create_dir_all(&root).expect("a folder for the image");
         let tool = root.join("box").display().to_string();
         let built = run("cc", &["-static", "-O1", "-Wall", "-Werror", "-o", &tool, &source.display().to_string()]);
         assert!(built, "the image's program does not compile");
-        let tar = Command::new("tar").args(["-C", &root.display().to_string(), "-cf", "-", "box"]).output().unwrap();
-        let (repo, tag) = IMAGE.split_once(':').unwrap();
+        let tar = Command::new("tar").args(["-C", &root.display().to_string(), "-cf", "-", "box"]).output().expect("tar runs");
+        let (repo, tag) = IMAGE.split_once(':').expect("a tag");
         let path = format!("/images/create?fromSrc=-&repo={repo}&tag={tag}");
-        self.ask("POST", &path, "application/x-tar", &tar.stdout).unwrap();
+        self.ask("POST", &path, "application/x-tar", &tar.stdout).expect("the image is taken");
     }
 
     /// Ends the daemon as a crash would; containers go on.
     pub(crate) fn crash(&mut self) {
-        let pid = fs::read_to_string(self.dir.join("pid")).unwrap();
+        let pid = fs::read_to_string(self.dir.join("pid")).expect("the engine's pid");
         assert!(run("kill", &["-KILL", pid.trim()]), "the engine cannot be killed");
         self.wait_ended();
-        let _ = fs::remove_file(self.dir.join("pid"));
+        // Its helper holds locks that the next one waits for; the shims, which hold the containers, go on.
+        let helper = self.dir.join("exec/containerd/containerd.pid");
+        if let Ok(pid) = fs::read_to_string(&helper) {
+            run("kill", &["-KILL", pid.trim()]);
+        }
+        for file in [helper, self.dir.join("pid"), self.dir.join("exec/containerd/containerd.sock")] {
+            let _ = fs::remove_file(file);
+        }
     }
 
     fn wait_ended(&mut self) {

@@ -66,8 +66,8 @@ impl Host {
 
     fn web(&self) -> Result<Value, String> {
         let status = self.supervisor.status()?;
-        let groups = status["groups"].as_array().into_iter().flatten();
-        groups.filter(|group| group["name"] == "web.default").cloned().next().ok_or_else(|| format!("no web in {status:#}"))
+        let mut groups = status["groups"].as_array().into_iter().flatten();
+        groups.find(|group| group["name"] == "web.default").cloned().ok_or_else(|| format!("no web in {status:#}"))
     }
 
     /// Waits until the service is in this state.
@@ -79,8 +79,9 @@ impl Host {
     }
 
     fn id(&self) -> String {
-        let id = wait_for("a container", LONG, || Ok(self.engine.container("web.default")?["Id"].as_str().map(str::to_owned)));
-        id.unwrap()
+        wait_for("a container", LONG, || {
+            self.engine.container("web.default")?["Id"].as_str().map(str::to_owned).ok_or_else(String::new)
+        })
     }
 
     fn supervisor_pid(&self) -> u64 {
@@ -188,7 +189,7 @@ fn an_engine_that_goes_away_is_waited_for() {
         let status = host.supervisor.status()?;
         if status["release"]["tag"] == "v1.1.0" { Ok(()) } else { Err(status["release"].to_string()) }
     });
-    assert!(host.engine.daemon(), "the engine does not start again");
+    assert!(host.engine.daemon(), "the engine does not start again: {}", host.engine.last_words());
     host.supervisor.wait_ready("v1.1.0");
     host.shows("two");
     assert_ne!(host.id(), id);

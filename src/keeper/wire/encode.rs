@@ -341,7 +341,7 @@ fn read_launch(fields: Fields<'_>) -> Result<Launch, FieldError> {
         },
         listen: fields.texts(9)?,
         hardening,
-        // A container is never the keeper's.
+        // Containers are not the keeper's.
         container: None,
     })
 }

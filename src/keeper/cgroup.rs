@@ -95,6 +95,8 @@ pub(super) struct Cgroups {
     /// kernels take a child for one that was forked before the kill, and kill it.
     fresh: BTreeSet<GroupName>,
     watched: BTreeMap<GroupName, Watch>,
+    /// By which other keepers see that these directories are in use.
+    _held: Vec<OwnedFd>,
 }
 
 /// What the kernel had counted when a service was started.
@@ -165,6 +167,8 @@ impl Cgroups {
             }
         }
         found.remove_empty();
+        found._held = found.bases().filter_map(|base| sweep::hold(base).ok()).collect();
+        found.bases().for_each(sweep::remove_deserted);
         found
     }
 

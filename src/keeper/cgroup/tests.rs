@@ -230,3 +230,20 @@ fn controllers_are_given_on_at_every_level_or_it_is_said_why_not() {
     fs::write(own.path().join("cgroup.procs"), "1\n2\n").unwrap();
     assert!(step_aside(own.path()).is_err() && !own.path().join(KEEPER_LEAF).exists());
 }
+
+#[test]
+fn what_a_killed_keeper_of_another_folder_left_is_removed_and_nothing_in_use_is() {
+    let top = tempfile::tempdir().unwrap();
+    let [own, used, deserted, lived_in] = ["own", "used", "deserted", "lived-in"].map(|name| top.path().join(name));
+    for dir in [&own, &used.join("web"), &deserted.join("web"), &lived_in.join("web")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    let _used = sweep::hold(&used).unwrap();
+    assert!(sweep::hold(&used).is_err());
+    sweep::remove_deserted(&lived_in);
+    assert_eq!([&own, &used, &deserted, &lived_in].map(|dir| dir.exists()), [false, true, false, true]);
+    fs::create_dir(&own).unwrap();
+    fs::write(lived_in.join("web/cgroup.procs"), "7\n").unwrap();
+    sweep::remove_deserted(&own);
+    assert_eq!([&own, &used, &lived_in].map(|dir| dir.exists()), [true; 3]);
+}

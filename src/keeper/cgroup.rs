@@ -87,14 +87,16 @@ pub(super) struct Cgroups {
     /// Controllers that it gives on.
     given: Vec<Controller>,
     v1: BTreeMap<Controller, PathBuf>,
-    /// Why something is not possible, if anything is not.
-    why_not: String,
+    /// Why a controller is not to be had, and (`None`) why there is no group in the unified hierarchy.
+    refused: BTreeMap<Option<Controller>, String>,
     /// Whether a process can be born in a group of the unified hierarchy.
     births: bool,
     /// Groups of the unified hierarchy that were made here and in which nothing was killed since. In others nobody is born:
     /// kernels take a child for one that was forked before the kill, and kill it.
     fresh: BTreeSet<GroupName>,
     watched: BTreeMap<GroupName, Watch>,
+    /// By which other keepers see that these directories are in use.
+    _held: Vec<OwnedFd>,
 }
 
 /// What the kernel had counted when a service was started.
@@ -132,23 +134,25 @@ impl Cgroups {
     pub(super) fn find(one_thread: &OneThread, data_dir: &Path) -> Self {
         let own = match find::own_dirs() {
             Ok(own) => own,
-            Err(error) => return Self { why_not: format!("/proc cannot be read: {error}"), ..Self::default() },
+            Err(error) => {
+                let refused = BTreeMap::from([(None, format!("/proc cannot be read: {error}"))]);
+                return Self { refused, ..Self::default() };
+            }
         };
         let mut found = Self::default();
         let below = Path::new(TOP).join(hash(data_dir));
-        let mut refuse = |dir: &Path, error: &io::Error| found.why_not = format!("`{}`: {error}", dir.display());
         if let Some(dir) = own.unified {
             let dir = if dir.ends_with(KEEPER_LEAF) { dir.parent().unwrap_or(&dir).to_owned() } else { dir };
             let base = dir.join(&below);
             match fs::create_dir_all(&base).and_then(|()| try_unified(one_thread, &base)) {
                 Ok(births) => {
                     found.births = births;
-                    found.given = give_controllers(&dir, &base);
+                    found.give_controllers(&dir, &base);
                     found.unified = Some(base);
                 }
                 Err(error) => {
                     discard(&base);
-                    refuse(&dir, &error);
+                    found.refuse(None, &dir, &error);
                 }
             }
         }
@@ -158,15 +162,42 @@ impl Cgroups {
                 Ok(()) => drop(found.v1.insert(controller, base)),
                 Err(error) => {
                     discard(&base);
-                    refuse(&dir, &error);
+                    found.refuse(Some(controller), &dir, &error);
                 }
             }
         }
-        if found.why_not.is_empty() {
-            "no hierarchy with this controller is mounted".clone_into(&mut found.why_not);
-        }
         found.remove_empty();
+        found._held = found.bases().filter_map(|base| sweep::hold(base).ok()).collect();
+        found.bases().for_each(sweep::remove_deserted);
         found
+    }
+
+    fn refuse(&mut self, controller: Option<Controller>, dir: &Path, error: &io::Error) {
+        self.refused.insert(controller, format!("`{}`: {error}", dir.display()));
+    }
+
+    fn why_not(&self, controller: Option<Controller>) -> &str {
+        let known = self.refused.get(&controller).or_else(|| self.refused.get(&None));
+        known.map_or("no hierarchy with it is mounted", String::as_str)
+    }
+
+    /// Lets the unified hierarchy's controllers work in groups below `base`.
+    fn give_controllers(&mut self, own: &Path, base: &Path) {
+        let available = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+        let wanted = Controller::LIMITING.into_iter().filter(|one| available.split_whitespace().any(|name| name == one.name()));
+        for controller in wanted {
+            for dir in [Some(own), base.parent(), Some(base)].into_iter().flatten() {
+                let give = || limits::put(dir, "cgroup.subtree_control", &format!("+{}", controller.name()));
+                let given = match give() {
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => step_aside(dir).and_then(|()| give()),
+                    given => given,
+                };
+                if let Err(error) = given {
+                    self.refuse(Some(controller), dir, &error);
+                }
+            }
+        }
+        self.given = parse_controllers(&fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default());
     }
 
     /// Makes the group of a service with its limits. The notes say what cannot be promised here.
@@ -196,7 +227,11 @@ impl Cgroups {
             let base = if unified { &self.unified } else { &self.v1.get(&controller).cloned() };
             let Some(base) = base else {
                 if limited {
-                    notes.push(format!("limit `{}` cannot be enforced here ({})", controller.name(), self.why_not));
+                    notes.push(format!(
+                        "limit `{}` cannot be enforced here ({})",
+                        controller.name(),
+                        self.why_not(Some(controller))
+                    ));
                 }
                 continue;
             };
@@ -216,7 +251,7 @@ impl Cgroups {
         }
         if self.unified.is_none() && member_of.is_none() {
             let words = "no cgroup can be made here, so a stop finds what it started by session, parent and environment only";
-            notes.push(format!("{words} ({})", self.why_not));
+            notes.push(format!("{words} ({})", self.why_not(None)));
         }
         self.watch(group, limits);
         Ok((place, notes))
@@ -228,7 +263,9 @@ impl Cgroups {
         order.into_iter().find(|controller| self.unified.is_none() && self.v1.contains_key(controller))
     }
 
-    fn watch(&mut self, group: &GroupName, limits: &Limits) {
+    /// Notes what the kernel has counted so far, so that only what comes now is the running process's: at its start, or
+    /// when one of an earlier keeper is taken over.
+    pub(super) fn watch(&mut self, group: &GroupName, limits: &Limits) {
         match self.memory_of(group) {
             Some((unified, dir)) => {
                 let watch = Watch { ooms: limits::ooms(unified, &dir), limit: limits.memory };
@@ -246,7 +283,7 @@ impl Cgroups {
 
     /// How a main process ended, with what the kernel has done to the group.
     pub(super) fn explained(&self, group: &GroupName, exit: Exit) -> Exit {
-        let killed = exit == Exit::Signal(Signal::KILL) || exit == Exit::Code(EXIT_KILLED);
+        let killed = exit == Exit::Signal(Signal::KILL) || exit == Exit::Code(EXIT_KILLED) || exit == Exit::Unknown;
         let Some(watch) = self.watched.get(group).filter(|_| killed) else { return exit };
         let Some((unified, dir)) = self.memory_of(group) else { return exit };
         if limits::ooms(unified, &dir) > watch.ooms { Exit::OutOfMemory { limit: watch.limit } } else { exit }
@@ -387,25 +424,6 @@ fn try_place(one_thread: &OneThread, place: &Place) -> io::Result<()> {
     }
 }
 
-/// Lets the unified hierarchy's controllers work in groups below `base`; says which do.
-fn give_controllers(own: &Path, base: &Path) -> Vec<Controller> {
-    let available = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
-    let wanted = Controller::LIMITING.into_iter().filter(|one| available.split_whitespace().any(|name| name == one.name()));
-    let dirs = [Some(own), base.parent(), Some(base)];
-    for controller in wanted {
-        for dir in dirs.into_iter().flatten() {
-            let give = || limits::put(dir, "cgroup.subtree_control", &format!("+{}", controller.name()));
-            if let Err(error) = give()
-                && error.raw_os_error() == Some(libc::EBUSY)
-                && step_aside(dir).is_ok()
-            {
-                let _ = give();
-            }
-        }
-    }
-    parse_controllers(&fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default())
-}
-
 fn parse_controllers(text: &str) -> Vec<Controller> {
     text.split_whitespace().filter_map(Controller::named).filter(|one| *one != Controller::Freezer).collect()
 }
@@ -414,7 +432,7 @@ fn parse_controllers(text: &str) -> Vec<Controller> {
 fn step_aside(own: &Path) -> io::Result<()> {
     let list = fs::read_to_string(own.join("cgroup.procs"))?;
     if list.trim() != std::process::id().to_string() {
-        return Err(io::Error::other("others are in it"));
+        return Err(io::Error::other("processes other than the keeper are in it, so it can give no controllers on"));
     }
     let leaf = own.join(KEEPER_LEAF);
     fs::create_dir_all(&leaf)?;

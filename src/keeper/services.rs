@@ -118,6 +118,7 @@ impl Engine {
         let group = spec.group.clone();
         let entry = match self.foreign.remove(&group) {
             Some(ForeignProcess { record, pidfd, token }) => {
+                self.cgroups.watch(&group, &spec.launch.limits);
                 let service = Service::foreign(spec.clone(), record.pid, record.launch, record.incarnation, now);
                 let marks = Marks { session: Some(record.pid), namespace: None, variable: variable(&group) };
                 let process = Process {
@@ -319,7 +320,8 @@ impl Engine {
         }
         if self.services.get(group).is_some_and(|entry| entry.process.is_some()) {
             self.forget_process(group);
-            self.feed(group, Event::Exited(Exit::Unknown));
+            let exit = self.cgroups.explained(group, Exit::Unknown);
+            self.feed(group, Event::Exited(exit));
         }
     }
 

@@ -99,6 +99,7 @@ impl Mount {
     fn dir(&self, path: &str) -> Option<PathBuf> {
         let below = Path::new(path).strip_prefix(&self.root).ok()?;
         let outside = below.components().any(|part| !matches!(part, std::path::Component::Normal(_)));
-        (!outside).then(|| self.point.join(below))
+        let dir = || if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) };
+        (!outside).then(dir)
     }
 }

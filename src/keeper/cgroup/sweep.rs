@@ -1,8 +1,11 @@
 //! Who is in a group, and killing all of them.
 
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::limits::{field, put};
@@ -92,5 +95,23 @@ pub(super) fn is_within(memberships: &str, dir: &Path) -> bool {
 pub(super) fn remove(dir: &Path) {
     for dir in below(dir, DEPTH_MAX) {
         let _ = fs::remove_dir(dir);
+    }
+}
+
+/// Marks a directory for groups as in use, as long as the descriptor is open. Fails where somebody else has done so.
+pub(super) fn hold(base: &Path) -> io::Result<OwnedFd> {
+    let dir = super::open_dir(base)?;
+    rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(dir)
+}
+
+/// Removes what killed keepers of other data folders have left beside ours, where it is neither in use nor holds anybody:
+/// no one else would ever come to do it.
+pub(super) fn remove_deserted(base: &Path) {
+    let Some(entries) = base.parent().and_then(|top| fs::read_dir(top).ok()) else { return };
+    for dir in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()) {
+        if dir != base && !populated(&dir) && hold(&dir).is_ok() {
+            remove(&dir);
+        }
     }
 }

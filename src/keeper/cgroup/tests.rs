@@ -142,7 +142,7 @@ fn populated_is_what_the_kernel_says_or_who_is_listed() {
 
 #[test]
 fn without_any_hierarchy_it_is_said_by_name() {
-    let mut cgroups = Cgroups { why_not: "nothing is mounted".to_owned(), ..Cgroups::default() };
+    let mut cgroups = Cgroups { refused: BTreeMap::from([(None, "nothing is mounted".to_owned())]), ..Cgroups::default() };
     let group: GroupName = "web".parse().unwrap();
     let limits = Limits { memory: Some(1 << 30), pids: Some(3), open_files: None, cpu: Some(1.0) };
     let (place, notes) = cgroups.place(&group, &limits).unwrap();
@@ -205,4 +205,45 @@ fn with_the_freezer_of_version_1_a_group_is_killed_whole() {
 #[test]
 fn with_version_1_and_no_freezer_a_group_is_killed_whole() {
     let _ = killed_in_v1(Controller::Pids);
+}
+
+#[test]
+fn controllers_are_given_on_at_every_level_or_it_is_said_why_not() {
+    let own = imitation(&[("cgroup.controllers", "cpuset cpu memory\n"), ("cgroup.subtree_control", "")]);
+    let base = own.path().join(TOP).join("0123456789ab");
+    fs::create_dir_all(&base).unwrap();
+    let levels = [own.path(), base.parent().unwrap(), base.as_path()];
+    for dir in &levels[1..] {
+        fs::write(dir.join("cgroup.subtree_control"), "").unwrap();
+    }
+    let mut cgroups = Cgroups::default();
+    cgroups.give_controllers(own.path(), &base);
+    // Files keep what was written, where the kernel's keep a list.
+    for dir in levels {
+        assert!(fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap().starts_with("+cpu"), "{}", dir.display());
+    }
+    fs::remove_file(base.join("cgroup.subtree_control")).unwrap();
+    cgroups.give_controllers(own.path(), &base);
+    assert!(cgroups.given.is_empty());
+    assert!(cgroups.why_not(Some(Controller::Cpu)).contains("0123456789ab"), "{:?}", cgroups.refused);
+    // It is alone nowhere but where it is listed alone.
+    fs::write(own.path().join("cgroup.procs"), "1\n2\n").unwrap();
+    assert!(step_aside(own.path()).is_err() && !own.path().join(KEEPER_LEAF).exists());
+}
+
+#[test]
+fn what_a_killed_keeper_of_another_folder_left_is_removed_and_nothing_in_use_is() {
+    let top = tempfile::tempdir().unwrap();
+    let [own, used, deserted, lived_in] = ["own", "used", "deserted", "lived-in"].map(|name| top.path().join(name));
+    for dir in [&own, &used.join("web"), &deserted.join("web"), &lived_in.join("web")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    let _used = sweep::hold(&used).unwrap();
+    assert!(sweep::hold(&used).is_err());
+    sweep::remove_deserted(&lived_in);
+    assert_eq!([&own, &used, &deserted, &lived_in].map(|dir| dir.exists()), [false, true, false, true]);
+    fs::create_dir(&own).unwrap();
+    fs::write(lived_in.join("web/cgroup.procs"), "7\n").unwrap();
+    sweep::remove_deserted(&own);
+    assert_eq!([&own, &used, &lived_in].map(|dir| dir.exists()), [true; 3]);
 }

@@ -41,7 +41,44 @@ pub mod process {
             }
             u32::try_from(pid).map_err(|_| io::Error::other("fork returned no process id"))
         }
+
+        /// As [`fork`](Self::fork), but the child is born in a cgroup of the unified hierarchy, which costs a start nothing;
+        /// moving there later takes milliseconds. `child` is told whether it was: older kernels cannot do it, and then it
+        /// begins where the parent is.
+        pub fn fork_into(&self, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce(bool) -> i32) -> io::Result<u32> {
+            let Some(cgroup) = cgroup else { return self.fork(|| child(false)) };
+            #[expect(unsafe_code, reason = "clone_args is plain data for which zero is valid")]
+            let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+            arguments.flags = CLONE_INTO_CGROUP;
+            arguments.exit_signal = libc::SIGCHLD as u64;
+            arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let (pointer, size) = (&raw const arguments, size_of::<libc::clone_args>());
+            #[expect(
+                unsafe_code,
+                reason = "as fork(2): no memory is shared and no stack given; `self` proves that no lock is held"
+            )]
+            let pid = unsafe { libc::syscall(libc::SYS_clone3, pointer, size) };
+            if pid == 0 {
+                let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child(true))).unwrap_or(CHILD_PANICKED);
+                #[expect(unsafe_code, reason = "_exit(2) ends the child without running the parent's destructors")]
+                unsafe {
+                    libc::_exit(code)
+                };
+            }
+            if pid > 0 {
+                return u32::try_from(pid).map_err(|_| io::Error::other("clone3 returned no process id"));
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                // No process or no memory for one: that would be no better without the group.
+                Some(libc::EAGAIN | libc::ENOMEM) => Err(error),
+                _ => self.fork(|| child(false)),
+            }
+        }
     }
+
+    /// Flag of clone3(2): the child begins in the cgroup that is named.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
     /// Exit code of a child whose code panicked.
     const CHILD_PANICKED: i32 = 126;
@@ -501,6 +538,84 @@ pub mod git {
         // SAFETY: called by a process with one thread, before it connects anywhere.
         unsafe {
             git2::opts::set_ssl_cert_file(path)
+        }
+    }
+}
+
+pub mod memory {
+    //! What a process that rests all day need not hold.
+
+    /// One heap for all threads: a process of few threads gains nothing by more, and each keeps what it once needed.
+    /// Best called before the second thread.
+    pub fn one_heap() {
+        #[cfg(target_env = "gnu")]
+        {
+            #[expect(unsafe_code, reason = "glibc's allocator has no safe form of its switches")]
+            // SAFETY: it takes two numbers, and changes only where later allocations come from.
+            unsafe {
+                libc::mallopt(libc::M_ARENA_MAX, 1);
+            }
+        }
+    }
+
+    /// Gives back what is not in use: free memory of the heap, and pages of the program that only starting up, or an update
+    /// that is over, has run through. What is needed again comes back out of the page cache, 64 KiB at a time. It takes
+    /// about a millisecond.
+    pub fn give_back() {
+        #[cfg(target_env = "gnu")]
+        {
+            #[expect(unsafe_code, reason = "glibc's allocator has no safe form of its calls")]
+            // SAFETY: it touches only memory that is free; glibc locks its heap for it.
+            unsafe {
+                libc::malloc_trim(0);
+            }
+        }
+        // Where it cannot be read, all stays as it is.
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        for (start, length) in maps.lines().filter_map(program_text) {
+            #[expect(unsafe_code, reason = "it is given an address that no reference stands for")]
+            // SAFETY: the range is a mapping of a file as the kernel just named it, without the right to write and so without
+            // a page that differs from the file (relocations are made elsewhere): whoever runs there next finds the same bytes.
+            unsafe {
+                libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED);
+            }
+        }
+    }
+
+    /// Where code of a file is mapped, by a line of `/proc/self/maps`.
+    fn program_text(line: &str) -> Option<(usize, usize)> {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let is_text = words.next()? == "r-xp" && words.nth(2)? != "0";
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        is_text.then(|| (start, end.saturating_sub(start)))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_code_of_files_is_given_back() {
+            let text = "1000-3000 r-xp 00001000 fe:00 42 /usr/bin/x";
+            assert_eq!(program_text(text), Some((0x1000, 0x2000)));
+            for other in [
+                "1000-3000 r--p 00001000 fe:00 42 /usr/bin/x",
+                "1000-3000 rw-p 00001000 fe:00 42 /usr/bin/x",
+                "1000-3000 rwxp 00001000 fe:00 42 /usr/bin/x",
+                "1000-3000 r-xp 00000000 00:00 0 [vdso]",
+                "1000-3000 rw-p 00000000 00:00 0 [heap]",
+                "",
+            ] {
+                assert_eq!(program_text(other), None, "{other}");
+            }
+        }
+
+        #[test]
+        fn a_process_goes_on_after_it_gave_back() {
+            let text = "what stays".repeat(1000);
+            give_back();
+            assert_eq!(text.len(), 10_000);
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::clock::now;
 use super::context::Context;
 use super::handle::{Handle, Request, Shown};
+use super::pace::Pace;
 use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
 use super::{effects, layers};
@@ -102,6 +103,7 @@ pub fn run(setup: Setup) -> Result<(), DaemonError> {
     }
     // Before any thread: preparing the Git library sets variables of the process.
     source::prepare();
+    crate::sys::memory::one_heap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -133,6 +135,7 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         verified: false,
         overview,
         awake: false,
+        pace: Pace::default(),
         keeper_pid: None,
         events,
         events_in,
@@ -210,8 +213,10 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
         file_bytes: limits.file_bytes,
         tree_bytes: limits.tree_bytes,
         objects: limits.objects,
+        files: limits.files,
         tags: limits.tags,
         seconds: limits.seconds,
+        path_bytes: u64::from(limits.path_bytes),
         path_depth: u64::from(limits.path_depth),
         ..source::Limits::default()
     };

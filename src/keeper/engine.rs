@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::cgroup::Cgroups;
 use super::commands::Running;
 use super::config::KeeperConfig;
 use super::ending::Ending;
@@ -42,6 +43,7 @@ pub(super) struct Engine {
     pub(super) one_thread: OneThread,
     pub(super) config: KeeperConfig,
     pub(super) rights: Rights,
+    pub(super) cgroups: Cgroups,
     pub(super) boot_id: String,
     pub(super) poller: Poller,
     signals: OwnedFd,
@@ -72,6 +74,7 @@ impl Engine {
     pub(super) fn new(config: KeeperConfig) -> Result<Self, KeeperError> {
         let one_thread = OneThread::prove().map_err(KeeperError::setup("begin: it must be alone in its process"))?;
         let rights = Rights::find(&one_thread, &config.data_dir);
+        let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
         let signals =
@@ -88,6 +91,7 @@ impl Engine {
             one_thread,
             config,
             rights,
+            cgroups,
             boot_id,
             poller,
             signals,
@@ -109,16 +113,26 @@ impl Engine {
             buffer: vec![0; READ_BYTES],
         };
         engine.find_foreign(contents);
+        for (group, members) in engine.cgroups.populated() {
+            if !engine.foreign.contains_key(&group) {
+                say(&format!(
+                    "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
+                ));
+            }
+        }
         Ok(engine)
     }
 
     /// Runs until the end that a signal asks for.
     pub(super) fn run(&mut self) -> Result<(), KeeperError> {
         self.start_supervisor();
+        // It lives as long as the host: what only starting up needed is not held for all that time.
+        crate::sys::memory::give_back();
         loop {
             self.write_journal();
             self.flush_link();
             if self.advance_ending() {
+                self.cgroups.close();
                 return Ok(());
             }
             let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
@@ -267,6 +281,6 @@ pub(super) fn say(words: &str) {
 pub(super) fn end_words(exit: Exit) -> String {
     match exit {
         Exit::Code(_) | Exit::Unknown => format!("ended with {exit}"),
-        Exit::Signal(_) => format!("was ended by {exit}"),
+        Exit::Signal(_) | Exit::OutOfMemory { .. } => format!("was ended by {exit}"),
     }
 }

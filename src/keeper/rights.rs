@@ -25,6 +25,8 @@ pub(super) struct Rights {
     pub(super) open_files: Rlimit,
     /// Capabilities that the kernel knows.
     pub(super) known_capabilities: CapabilitySet,
+    /// How readily the kernel kills what the keeper starts.
+    pub(super) oom_score: i32,
 }
 
 impl Rights {
@@ -44,6 +46,7 @@ impl Rights {
             namespaces,
             open_files,
             known_capabilities: known_capabilities(),
+            oom_score: super::oom::prefer_keeper(),
         }
     }
 }

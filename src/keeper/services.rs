@@ -148,6 +148,9 @@ impl Engine {
             for action in entry.service.on(event, context) {
                 events.extend(self.carry_out(group, action));
             }
+            if self.services.get(group).is_some_and(|entry| entry.service.at_rest()) {
+                self.cgroups.remove(group);
+            }
         }
         self.close_unused(group);
     }
@@ -235,6 +238,13 @@ impl Engine {
         let order =
             Order { launch: &spec.launch, env, view, beside: None, stdio, service: true, may_mount: why_not.is_none(), handed };
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
+        // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
+        if self.cgroups.kill(group) {
+            return Err("something of an earlier keeper's was still in its cgroup and is killed first".to_owned());
+        }
+        let (place, notes) = self.cgroups.place(group, &spec.launch.limits)?;
+        plan.place = place;
+        plan.notes.extend(notes);
         if let (Some(why), true) = (why_not, spec.view.is_some()) {
             plan.notes.push(format!("{why}, so it sees its publication through the host's link"));
         }
@@ -293,6 +303,7 @@ impl Engine {
         if let Some(output) = self.services.get_mut(group).and_then(|entry| entry.output.as_mut()) {
             output.drain(&mut self.buffer, now().wall);
         }
+        let exit = self.cgroups.explained(group, exit);
         self.feed(group, Event::Exited(exit));
     }
 
@@ -334,7 +345,7 @@ impl Engine {
     fn clear(&mut self, group: &GroupName) -> bool {
         let Some(entry) = self.services.get(group) else { return true };
         let Some(marks) = entry.marks.clone() else { return entry.process.is_none() };
-        let mut left = entry.process.is_some();
+        let mut left = self.cgroups.kill(group) || entry.process.is_some();
         let mut doomed = Vec::new();
         if let Some(process) = &entry.process {
             let pid = process.record.pid;
@@ -411,6 +422,7 @@ impl Engine {
     pub(super) fn forget_service(&mut self, group: &GroupName) {
         self.close_voice(group);
         let Some(mut entry) = self.services.remove(group) else { return };
+        self.cgroups.remove(group);
         self.journal_due = true;
         if let Some(output) = &mut entry.output {
             output.drain(&mut self.buffer, now().wall);

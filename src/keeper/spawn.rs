@@ -17,6 +17,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::cgroup::Place;
 use super::mounts;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
 
@@ -44,10 +45,11 @@ enum Step {
     Shield,
     Fence,
     Calls,
+    Group,
 }
 
 impl Step {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -64,6 +66,7 @@ impl Step {
         Self::Shield,
         Self::Fence,
         Self::Calls,
+        Self::Group,
     ];
 
     /// What could not be done.
@@ -85,6 +88,7 @@ impl Step {
             Self::Shield => "what hardening `strict` hides and protects cannot be hidden and protected",
             Self::Fence => "what it may write cannot be fenced in",
             Self::Calls => "its system calls cannot be filtered",
+            Self::Group => "it cannot be put into its cgroup",
         }
     }
 }
@@ -157,6 +161,9 @@ pub(super) struct Plan {
     stdio: [OwnedFd; 3],
     handed: Handed,
     strict: Option<Strict>,
+    /// Where it is, with limits in force, before it does anything.
+    pub(super) place: Place,
+    oom_score: String,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }
@@ -174,14 +181,14 @@ impl Plan {
         let failed = |error: io::Error| format!("no process can be made for it: {error}");
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
         let report = self.handed.out_of_the_way(report).map_err(failed)?;
-        let child = || {
-            let (step, error) = self.become_program(one_thread);
+        let child = |born| {
+            let (step, error) = self.become_program(one_thread, born);
             let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
             // If even this cannot be said, the exit code remains.
             let _ = rustix::io::write(&report, &[step as u8, a, b, c, d]);
             EXIT_NOT_STARTED
         };
-        let pid = one_thread.fork(child).map_err(failed)?;
+        let pid = one_thread.fork_into(self.place.into.as_ref().map(|dir| dir.as_fd()), child).map_err(failed)?;
         Ok(Spawned { pid, status })
     }
 
@@ -201,15 +208,17 @@ impl Plan {
     }
 
     /// Only returns where a step failed. Runs in the child.
-    fn become_program(&self, one_thread: &OneThread) -> (Step, io::Error) {
-        match self.steps(one_thread) {
+    fn become_program(&self, one_thread: &OneThread, born: bool) -> (Step, io::Error) {
+        match self.steps(one_thread, born) {
             Ok(never) => match never {},
             Err(failure) => failure,
         }
     }
 
-    fn steps(&self, one_thread: &OneThread) -> Result<std::convert::Infallible, (Step, io::Error)> {
+    fn steps(&self, one_thread: &OneThread, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
         let at = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        self.place.enter(born).map_err(|error| (Step::Group, error))?;
+        super::oom::set(&self.oom_score);
         rustix::process::setsid().map_err(at(Step::Session))?;
         for (number, fd) in (0..).zip(&self.stdio) {
             place_fd(one_thread, fd.as_fd(), number).map_err(|error| (Step::Output, error))?;

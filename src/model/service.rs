@@ -202,6 +202,11 @@ pub enum Exit {
     Code(i32),
     /// Killed by a signal.
     Signal(Signal),
+    /// Killed by the kernel for want of memory.
+    OutOfMemory {
+        /// The service's own limit in bytes; `None` = the whole host's memory.
+        limit: Option<u64>,
+    },
     /// It ended while nobody was there to see how.
     Unknown,
 }
@@ -211,7 +216,22 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "{signal}"),
+            Self::OutOfMemory { limit: None } => f.write_str("SIGKILL, killed: out of memory (of the host)"),
+            Self::OutOfMemory { limit: Some(limit) } => write!(f, "SIGKILL, killed: out of memory (limit {})", Bytes(*limit)),
             Self::Unknown => f.write_str("an unknown end"),
+        }
+    }
+}
+
+/// A size in the largest unit that gives a whole number.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.into_iter().find(|(size, _)| self.0 >= *size && self.0.is_multiple_of(*size)) {
+            Some((size, unit)) => write!(f, "{} {unit}", self.0 / size),
+            None => write!(f, "{} bytes", self.0),
         }
     }
 }

@@ -249,9 +249,5 @@ pub fn not_carried_out(group: &Group) -> Vec<String> {
     for (bind, declared) in &group.binds {
         out.push(format!("bind `{bind}` to {}: this version neither waits for it nor shows its members", declared.group));
     }
-    let Some(service) = &group.service else { return out };
-    if service.limits.memory.is_some() || service.limits.pids.is_some() || service.limits.cpu.is_some() {
-        out.push("`limits`: this version sets open_files only".to_owned());
-    }
     out
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a service that the keeper starts prints what the test looks for")]
 
 mod fixture;
+mod groups;
 mod life;
 mod listening;
 mod notify;

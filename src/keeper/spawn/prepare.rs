@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, stat
 use rustix::process::Rlimit;
 
 use super::{Handed, Identity, Mounts, Plan, Strict};
+use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
 use crate::model::{Hardening, Launch, View};
@@ -65,8 +66,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         let sees = matches!(mounts, Mounts::Own { .. } | Mounts::Of(_));
         Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
     });
-    let mut notes = notes(launch);
-    notes.extend(strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights)));
+    let unenforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -82,7 +82,9 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         stdio: order.stdio,
         handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
         strict,
-        notes,
+        place: Place::default(),
+        oom_score: rights.oom_score.to_string(),
+        notes: unenforced.into_iter().collect(),
     })
 }
 
@@ -184,16 +186,6 @@ fn open_files(launch: &Launch, rights: &Rights) -> Rlimit {
     }
 }
 
-/// What of a launch is not carried out by this keeper.
-fn notes(launch: &Launch) -> Vec<String> {
-    let mut notes = Vec::new();
-    let limits = launch.limits;
-    if limits.memory.is_some() || limits.pids.is_some() || limits.cpu.is_some() {
-        notes.push("limits memory, pids, cpu are not carried out yet".to_owned());
-    }
-    notes
-}
-
 /// Makes a working directory under DATA_DIR/var, each new part owned by the service's user. One that lies elsewhere is the
 /// operator's to make. No link is followed: parts of the path may belong to the service.
 fn make_directory(directory: &str, data_dir: &Path, owner: Option<(Uid, Gid)>) -> Result<(), String> {
@@ -290,6 +282,7 @@ mod tests {
             landlock: Ok(()),
             open_files: Rlimit { current: None, maximum: None },
             known_capabilities: rustix::thread::CapabilitySet::empty(),
+            oom_score: 0,
         };
         let error = find_user(Some("no-such-user-here"), &rights).err().unwrap();
         assert!(error.contains("`no-such-user-here` does not exist"), "{error}");

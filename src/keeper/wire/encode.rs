@@ -410,6 +410,8 @@ fn write_exit(writer: &mut Writer, exit: Exit) {
     match exit {
         Exit::Code(code) => writer.i32(1, code),
         Exit::Signal(signal) => writer.i32(2, signal.0),
+        // Who does not know the third takes it for what it also is.
+        Exit::OutOfMemory { limit } => writer.i32(2, Signal::KILL.0).u64(3, limit.unwrap_or(0)),
         Exit::Unknown => writer,
     };
 }
@@ -417,6 +419,9 @@ fn write_exit(writer: &mut Writer, exit: Exit) {
 fn read_exit(fields: Fields<'_>) -> Result<Exit, FieldError> {
     if let Some(code) = fields.optional(1, Fields::i32)? {
         return Ok(Exit::Code(code));
+    }
+    if let Some(limit) = fields.optional(3, Fields::u64)? {
+        return Ok(Exit::OutOfMemory { limit: Some(limit).filter(|limit| *limit > 0) });
     }
     Ok(fields.optional(2, Fields::i32)?.map_or(Exit::Unknown, |signal| Exit::Signal(Signal(signal))))
 }

@@ -107,6 +107,7 @@ fn exit() -> impl Strategy<Value = Exit> {
     prop_oneof![
         any::<i32>().prop_map(Exit::Code),
         any::<i32>().prop_map(|signal| Exit::Signal(Signal(signal))),
+        proptest::option::of(1u64..).prop_map(|limit| Exit::OutOfMemory { limit }),
         Just(Exit::Unknown)
     ]
 }

@@ -105,6 +105,8 @@ mod tests {
                 stop_timeout: second,
                 backoff: Backoff { min: second, max: second, reset_after: second },
                 ready_when_started: false,
+                ready: Ready::Started,
+                watchdog: None,
             },
             view: Some(View { publication, source: String::new(), point: String::new() }),
         }

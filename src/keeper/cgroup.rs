@@ -306,6 +306,12 @@ impl Cgroups {
         first.into_iter().chain(others).map(PathBuf::as_path)
     }
 
+    /// Whether a process is in a service's group.
+    pub(super) fn holds(&self, group: &GroupName, pid: u32) -> bool {
+        let Ok(memberships) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        self.bases().next().is_some_and(|base| sweep::is_within(&memberships, &base.join(group.to_string())))
+    }
+
     /// Removes the group of a service of which nothing is left.
     pub(super) fn remove(&mut self, group: &GroupName) {
         self.watched.remove(group);

@@ -38,6 +38,9 @@ impl Drop for Held {
     }
 }
 
+/// Copies of sockets, and the variables that tell of them.
+pub(super) type Given = (Vec<OwnedFd>, Vec<(String, String)>);
+
 enum Address {
     Tcp(SocketAddr),
     Udp(SocketAddr),
@@ -145,7 +148,7 @@ fn explain(entry: &str, error: &io::Error) -> String {
 impl Engine {
     /// Opens what a service asks for and does not have yet, and closes what it no longer asks for. Gives copies, in the
     /// order of the declaration, and the environment that goes with them.
-    pub(super) fn open_sockets(&mut self, group: &GroupName) -> Result<(Vec<OwnedFd>, Vec<(String, String)>), String> {
+    pub(super) fn open_sockets(&mut self, group: &GroupName) -> Result<Given, String> {
         let Some(entry) = self.services.get_mut(group) else { return Ok((Vec::new(), Vec::new())) };
         let launch = &entry.service.spec.launch;
         if launch.listen.is_empty() {

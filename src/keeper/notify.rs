@@ -241,7 +241,7 @@ impl Engine {
             let namespace = marks.and_then(|marks| marks.namespace.clone());
             namespace.is_some() && proc::mount_namespace(pid) == namespace
         };
-        if in_session(stat) || in_namespace() {
+        if in_session(stat) || in_namespace() || self.cgroups.holds(group, pid) {
             return true;
         }
         let mut parent = stat.parent;

@@ -41,11 +41,11 @@ enum Step {
     Privileges,
     Directory,
     Program,
-    Group,
     Handover,
     Shield,
     Fence,
     Calls,
+    Group,
 }
 
 impl Step {
@@ -62,11 +62,11 @@ impl Step {
         Self::Privileges,
         Self::Directory,
         Self::Program,
-        Self::Group,
         Self::Handover,
         Self::Shield,
         Self::Fence,
         Self::Calls,
+        Self::Group,
     ];
 
     /// What could not be done.
@@ -84,11 +84,11 @@ impl Step {
             Self::Privileges => "no_new_privs cannot be set",
             Self::Directory => "its working directory cannot be entered",
             Self::Program => "its program cannot be executed",
-            Self::Group => "it cannot be put into its cgroup",
             Self::Handover => "its sockets cannot be handed over",
             Self::Shield => "what hardening `strict` hides and protects cannot be hidden and protected",
             Self::Fence => "what it may write cannot be fenced in",
             Self::Calls => "its system calls cannot be filtered",
+            Self::Group => "it cannot be put into its cgroup",
         }
     }
 }
@@ -159,11 +159,11 @@ pub(super) struct Plan {
     open_files: Rlimit,
     mounts: Mounts,
     stdio: [OwnedFd; 3],
+    handed: Handed,
+    strict: Option<Strict>,
     /// Where it is, with limits in force, before it does anything.
     pub(super) place: Place,
     oom_score: String,
-    handed: Handed,
-    strict: Option<Strict>,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }

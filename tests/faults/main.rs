@@ -11,6 +11,7 @@ mod disk;
 mod drift;
 mod host;
 mod operator;
+mod readiness;
 mod remotes;
 mod state;
 mod sudden;

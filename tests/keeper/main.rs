@@ -1,5 +1,6 @@
 //! The keeper with the real binary and real children.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "a service that the keeper starts prints what the test looks for")]
 
 mod fixture;
 mod groups;

@@ -66,8 +66,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         let sees = matches!(mounts, Mounts::Own { .. } | Mounts::Of(_));
         Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
     });
-    let not_enforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
-    let notes = not_enforced.into_iter().collect();
+    let unenforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -81,11 +80,11 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
-        place: Place::default(),
-        oom_score: rights.oom_score.to_string(),
         handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
         strict,
-        notes,
+        place: Place::default(),
+        oom_score: rights.oom_score.to_string(),
+        notes: unenforced.into_iter().collect(),
     })
 }
 

@@ -19,7 +19,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(100);
 
 /// One thing that a service says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::keeper) enum Word {
+pub(crate) enum Word {
     /// It is ready, or has reloaded.
     Ready,
     /// It begins to reload; `Ready` says that it has.

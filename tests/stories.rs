@@ -19,6 +19,8 @@ struct Story {
     told: Vec<String>,
     /// What the keeper was last asked to run.
     spec: Option<ServiceSpec>,
+    /// How much time the service has asked for.
+    extended: Option<Duration>,
 }
 
 fn host() -> Host {
@@ -81,7 +83,7 @@ impl Story {
 
     fn with(remembered: Remembered) -> Self {
         let core = Core::new(host(), remembered);
-        Self { core, now_ms: 0, open: Vec::new(), told: Vec::new(), spec: None }
+        Self { core, now_ms: 0, open: Vec::new(), told: Vec::new(), spec: None, extended: None }
     }
 
     fn now(&self) -> Now {
@@ -467,4 +469,19 @@ fn a_pause_leads_to_one_check_and_failures_in_a_row_make_it_unhealthy() {
     story.now_ms += 10 * SECOND;
     story.turn().answer("check", checked(HealthStatus::Critical)).told.clear();
     assert_eq!(story.turn().told(), "web.default waits HealthCritical: 2 critical answers in a row: refused");
+}
+
+#[test]
+fn one_that_asks_for_more_time_is_waited_for_so_long_and_no_longer() {
+    let mut story = Story::new();
+    let text = SERVICE.replace("[config]", "ready = \"notify\"\n[config]");
+    story.event(Event::KeeperReady).turn().listed(&[tag(1)]).turn().accepted(1, &group(&text)).staged(1).switched(1);
+    story.report(ServiceState::Starting, 1, Some(1)).answer("run", Outcome::Asked).turn();
+    story.extended = Some(Duration::from_secs(90));
+    story.report(ServiceState::Starting, 1, Some(1)).told();
+    story.now_ms += 61_000;
+    assert!(story.turn().told().contains("waits Starting: started, not ready yet"));
+    story.now_ms += 30_000;
+    let told = story.turn().told();
+    assert!(told.contains("waits StartFailed: not ready within 1m 30s, started again") && told.contains("do run"), "{told}");
 }

@@ -167,8 +167,8 @@ impl Story {
             publication: sees.map(publication),
             mount_mode: MountMode::Namespace,
             last_exit: None,
-            start_extended: None,
             message: String::new(),
+            start_extended: self.extended,
         };
         self.event(Event::Service(Box::new(report)))
     }

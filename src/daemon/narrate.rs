@@ -91,7 +91,7 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
     let old = before.and_then(|before| before.service.as_ref());
     if old.is_some_and(|old| {
         // What a process sees is not known before it is in its program: learning it is not a change.
-        let changed = old.publication.is_some() && old.publication != report.publication;
+        let changed = report.pid.is_some() && old.publication.is_some() && old.publication != report.publication;
         changed && old.incarnation == report.incarnation && old.pid == report.pid
     }) {
         let message = format!("process {} was told of its new files", report.pid.unwrap_or_default());
@@ -102,6 +102,8 @@ fn service(out: &mut Vec<Happened>, name: &GroupName, before: Option<&GroupStatu
     }
     let ended = report.last_exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
     let (kind, reason, message) = match report.state {
+        // A container that is being made is not there yet.
+        ServiceState::Starting if report.pid.is_none() => return,
         ServiceState::Starting | ServiceState::Running if old.is_none_or(|old| old.incarnation != report.incarnation) => {
             (EventKind::Normal, Reason::Starting, started(old, report))
         }

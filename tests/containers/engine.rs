@@ -183,7 +183,13 @@ impl Engine {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&line).contains(&ours)
         };
-        pids.filter(|pid| *pid != std::process::id().to_string()).filter(works).collect()
+        let own = std::process::id().to_string();
+        let mut found: Vec<String> = pids.filter(|pid| *pid != own).filter(works).collect();
+        // A container whose engine has crashed has nothing but its cgroup to be known by.
+        for root in self.cgroups() {
+            members(&root, &mut found);
+        }
+        found
     }
 
     fn remove_containers(&self) {
@@ -194,11 +200,11 @@ impl Engine {
         }
     }
 
-    fn remove_cgroups(&self) {
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_folders(&hierarchy.path().join(&self.name));
-        }
-        remove_folders(&Path::new("/sys/fs/cgroup").join(&self.name));
+    /// Where the containers' cgroups are, by hierarchy.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        hierarchies.chain([root.to_owned()]).map(|path| path.join(&self.name)).filter(|path| path.is_dir()).collect()
     }
 
     fn unmount(&self) {
@@ -207,6 +213,17 @@ impl Engine {
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with(&ours));
         for point in points {
             run("umount", &["-l", point]);
+        }
+    }
+}
+
+/// Processes of a cgroup and of those below it.
+fn members(folder: &Path, found: &mut Vec<String>) {
+    let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    found.extend(listed.lines().map(str::to_owned));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            members(&entry.path(), found);
         }
     }
 }
@@ -245,6 +262,8 @@ impl Drop for Engine {
         }
         run("ip", &["link", "delete", &self.name]);
         self.unmount();
-        self.remove_cgroups();
+        for root in self.cgroups() {
+            remove_folders(&root);
+        }
     }
 }

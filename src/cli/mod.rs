@@ -4,7 +4,7 @@
 //! Exit codes are decided in `error.rs` alone; nothing else in the program ends the process.
 //!
 //! To add a command: a file with `Args` (and an example in its `after_long_help`, which a test demands) and `run`, one
-//! variant of [`Command`], one line in `dispatch`. The reference on the site is generated from the same arguments.
+//! variant of `Command`, one line in `dispatch`. The reference on the site is generated from the same arguments.
 
 mod check;
 mod client;

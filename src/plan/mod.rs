@@ -2,7 +2,7 @@
 //!
 //! [`plan`] is a function: no clock, no randomness, no I/O; the same arguments give the same bytes on every host. It has
 //! one file per question: which tag ([`source`](self)), what is published, what the service does, whether it is healthy,
-//! what must go. To add a question: a file with one function that takes a [`Turn`], adds actions and waits to it, and is
+//! what must go. To add a question: a file with one function that takes a `Turn`, adds actions and waits to it, and is
 //! called from [`plan`] or from the group's turn. Only [`Observed::begin`] and [`Observed::observe`] write facts.
 
 mod action;

@@ -61,7 +61,8 @@ fn a_bomb_of_sessions_is_stopped_whole_and_at_once() {
     }
     // Each makes new ones, in sessions of their own and without the mark, as long as it may.
     let mut spec = shell("bomb", "env -i \"B=$B\" setsid sh -c \"$B\" & exec sleep 1000");
-    let fuse = "trap '' TERM HUP; while :; do (setsid sh -c \"$B\" &) ; sleep 0.01; done 2>/dev/null";
+    // Two at once, then one a second: it doubles until it may no more, and leaves the processor to the other tests after.
+    let fuse = "trap '' TERM HUP; (setsid sh -c \"$B\" &); while :; do (setsid sh -c \"$B\" &); sleep 1; done 2>/dev/null";
     spec.launch.env = vec![("B".to_owned(), fuse.to_owned())];
     spec.launch.limits.pids = Some(BOMB_PIDS);
     stage.run(&spec);

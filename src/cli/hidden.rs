@@ -15,10 +15,22 @@ pub(super) struct Args {
 }
 
 pub(super) fn keeper(args: Args) -> Result<ExitCode, CliError> {
-    let Some(config) = KeeperConfig::from_args(args.args) else {
+    let mut args = args.args;
+    if args.first().is_some_and(|first| first == keeper::ASK_VERSION) {
+        println!("{}", keeper::STATE_VERSION);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let resume = args.first().is_some_and(|first| first == keeper::RESUME) && args.len() > 2;
+    let descriptor = resume.then(|| args.drain(..2).nth(1)).flatten();
+    let descriptor = descriptor.and_then(|number| number.to_str()?.parse().ok());
+    let Some(config) = KeeperConfig::from_args(args) else {
         return Err(CliError::usage("the keeper needs its arguments", "`tagfall supervise` starts it"));
     };
-    keeper::run(config).map_err(|error| CliError::could_not_run("keep services", error))
+    match descriptor {
+        Some(descriptor) => keeper::resume(config, descriptor),
+        None => keeper::run(config),
+    }
+    .map_err(|error| CliError::could_not_run("keep services", error))
 }
 
 pub(super) fn supervisor(args: Args) -> Result<ExitCode, CliError> {

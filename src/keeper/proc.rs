@@ -57,6 +57,22 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// How a process that has ended and was not waited for yet did so; `None` where it is no such one, or where we may not know.
+pub(super) fn exit_of_zombie(pid: u32, started: u64) -> Option<crate::model::Exit> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3);
+    let same = field(22)?.parse() == Ok(started) && *field(3)? == "Z";
+    let status: i32 = field(52)?.parse().ok()?;
+    // Zero is also what those are told who may not know.
+    let may_know = status != 0 || {
+        use std::os::unix::fs::MetadataExt as _;
+        let own = rustix::process::geteuid();
+        own.is_root() || fs::metadata(format!("/proc/{pid}")).ok()?.uid() == own.as_raw()
+    };
+    (same && may_know).then(|| crate::sys::process::exit_of_status(status))
+}
+
 /// The kernel's id of this boot.
 pub(super) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())

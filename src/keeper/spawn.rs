@@ -32,10 +32,11 @@ enum Step {
     Privileges,
     Directory,
     Program,
+    Lock,
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -48,6 +49,7 @@ impl Step {
         Self::Privileges,
         Self::Directory,
         Self::Program,
+        Self::Lock,
     ];
 
     /// What could not be done.
@@ -65,6 +67,7 @@ impl Step {
             Self::Privileges => "no_new_privs cannot be set",
             Self::Directory => "its working directory cannot be entered",
             Self::Program => "its program cannot be executed",
+            Self::Lock => "its lock is held, so something of an earlier copy still runs",
         }
     }
 }
@@ -93,6 +96,11 @@ impl Failure {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Err(()),
             Ok(_) | Err(_) => Ok(None),
         }
+    }
+
+    /// Whether it was refused because another copy runs.
+    pub(super) fn for_a_second_copy(&self) -> bool {
+        self.step == Step::Lock
     }
 
     /// Whether it failed for lack of the right to mount, so that it may go without.
@@ -135,6 +143,8 @@ pub(super) struct Plan {
     open_files: Rlimit,
     mounts: Mounts,
     stdio: [OwnedFd; 3],
+    /// Of a service: the lock that it holds as long as anything of it lives.
+    pub(super) lock: Option<CString>,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }
@@ -193,6 +203,7 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
+        self.lock.as_ref().map_or(Ok(()), super::hold::take).map_err(|error| (Step::Lock, error))?;
         self.place_mounts()?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;

@@ -1,6 +1,7 @@
 //! The keeper with the real binary and real children.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod adopt;
 mod life;
 mod rights;
 mod stage;

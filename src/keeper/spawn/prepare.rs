@@ -67,6 +67,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
+        lock: None,
         notes: notes(launch),
     })
 }

@@ -1,6 +1,7 @@
 //! The doors of the other processes: the same binary, started by itself, never by a person.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::{CliError, supervise};
@@ -17,8 +18,9 @@ pub(super) struct Args {
 pub(super) fn keeper(args: Args) -> Result<ExitCode, CliError> {
     let mut args = args.args;
     if args.first().is_some_and(|first| first == keeper::ASK_VERSION) {
-        println!("{}", keeper::STATE_VERSION);
-        return Ok(ExitCode::SUCCESS);
+        return writeln!(std::io::stdout(), "{}", keeper::STATE_VERSION)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| CliError::could_not_run("say which state is known", error));
     }
     let resume = args.first().is_some_and(|first| first == keeper::RESUME) && args.len() > 2;
     let descriptor = resume.then(|| args.drain(..2).nth(1)).flatten();

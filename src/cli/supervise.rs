@@ -17,7 +17,8 @@ use crate::manifest::{Settings, VerifyMode, parse_settings};
 pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = "SIGTERM and SIGINT stop the services in order, take the mounts away and exit 0.\n\n\
+#[command(after_long_help = "SIGTERM and SIGINT stop the services in order, take the mounts away and exit 0.\n\
+    SIGHUP exchanges the program for the one that is in its place now; services run on.\n\n\
     Examples:\n  tagfall supervise\n  tagfall supervise --config ./supervisor.toml\n  \
     tagfall supervise --set source.url=/srv/config.git --set source.verify.mode=off --set data_dir=./data\n  \
     TAGFALL_SOURCE__URL=/srv/config.git tagfall supervise")]

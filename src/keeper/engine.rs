@@ -75,6 +75,8 @@ pub(super) struct Engine {
     /// Which file this program is, and under which name: where its successor will be.
     pub(super) program: PathBuf,
     pub(super) exchange: Option<Exchange>,
+    /// Who is in which session, as found in this turn of the loop.
+    pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
 }
 
 impl Engine {
@@ -119,6 +121,7 @@ impl Engine {
             kept: Vec::new(),
             program: super::exchange::own_program(),
             exchange: None,
+            sessions: None,
         };
         engine.adopt_all(saved);
         Ok(engine)
@@ -138,6 +141,7 @@ impl Engine {
                 return Ok(());
             }
             let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
+            self.sessions = None;
             for source in sources {
                 self.ready(source);
             }

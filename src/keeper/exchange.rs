@@ -6,13 +6,13 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::engine::{Engine, now, say};
 use super::{ASK_VERSION, RESUME, STATE_VERSION, proc};
@@ -79,15 +79,16 @@ impl Engine {
             return;
         }
         let moment = now().moment;
-        if let Some((_, pidfd)) = &self.supervisor.process {
-            if exchange.supervisor_until <= moment && !exchange.killed {
-                exchange.killed = true;
-                let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-            }
-            if exchange.starts_until > moment {
-                return;
-            }
-        } else if exchange.starts_until > moment && self.services.values().any(|entry| entry.service.spawning()) {
+        let late = exchange.supervisor_until <= moment;
+        if let Some((_, pidfd)) = &self.supervisor.process
+            && late
+            && !exchange.killed
+        {
+            let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+        exchange.killed |= late;
+        let waits = self.supervisor.process.is_some() || self.services.values().any(|entry| entry.service.spawning());
+        if waits && exchange.starts_until > moment {
             return;
         }
         self.exchange = None;
@@ -141,7 +142,8 @@ fn environment() -> Vec<CString> {
 /// Has a program say which state it knows; `Err` says why it is not fit to go on with this one's.
 fn ask_version(one_thread: &OneThread, program: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("it cannot be asked which state it knows: {error}");
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
+    let (read, write) = rustix::pipe::pipe_with(flags).map_err(|error| failed(error.into()))?;
     let arguments = vec![c_string(program.as_os_str()), c"keeper".to_owned(), c_string(OsStr::new(ASK_VERSION))];
     let image = Image::new(vec![c_string(program.as_os_str())], arguments, environment());
     let child = || {
@@ -155,16 +157,11 @@ fn ask_version(one_thread: &OneThread, program: &Path) -> Result<(), String> {
     };
     let pid = one_thread.fork(child).map_err(failed)?;
     drop(write);
-    let answer = read_answer(&read);
-    // It is ours and not yet waited for, so its number is its own.
-    let succeeded = proc::pid_of(pid).is_some_and(|pid| {
-        if answer.is_none() {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).ok().flatten();
-        status.is_some_and(|status| status.exit_status() == Some(0))
-    });
-    let version = answer.filter(|_| succeeded).and_then(|answer| answer.trim().parse::<u64>().ok());
+    let succeeded = end_of(pid);
+    let mut answer = [0; 64];
+    let length = rustix::io::read(&read, &mut answer).unwrap_or(0);
+    let answer = std::str::from_utf8(&answer[..length]).ok().filter(|_| succeeded);
+    let version = answer.and_then(|answer| answer.trim().parse::<u64>().ok());
     match version {
         Some(version) if version >= STATE_VERSION => Ok(()),
         Some(version) => Err(format!("it is older: it knows state {version}, and the services' state is {STATE_VERSION}")),
@@ -172,11 +169,17 @@ fn ask_version(one_thread: &OneThread, program: &Path) -> Result<(), String> {
     }
 }
 
-/// The first line, where it comes in time.
-fn read_answer(pipe: &OwnedFd) -> Option<String> {
-    let mut poll_fd = [PollFd::new(pipe, PollFlags::IN)];
-    poll(&mut poll_fd, Some(&ANSWER_TIMEOUT)).ok().filter(|ready| *ready > 0)?;
-    let mut answer = [0; 64];
-    let length = rustix::io::read(pipe, &mut answer).ok()?;
-    Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+/// Waits for a child, which is killed where it does not end in time, and says whether it ended well.
+fn end_of(pid: u32) -> bool {
+    // It is ours and not yet waited for, so its number is its own.
+    let Some(pid) = proc::pid_of(pid) else { return false };
+    let ended = pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|pidfd| {
+        let mut poll_fd = [PollFd::new(&pidfd, PollFlags::IN)];
+        poll(&mut poll_fd, Some(&ANSWER_TIMEOUT)).is_ok_and(|ready| ready > 0)
+    });
+    if !ended {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).ok().flatten();
+    ended && status.is_some_and(|status| status.exit_status() == Some(0))
 }

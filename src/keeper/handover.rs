@@ -1,8 +1,8 @@
 //! What one keeper's program hands to the next in the same process, beside the journal: descriptors that stay open, and what
 //! it has in memory only. It goes through a memory file whose descriptor is named in the arguments.
 //!
-//! To keep a descriptor over an exchange: [`Engine::keep`] under a name of its own, and [`Engine::kept_back`] in the next
-//! program; what nobody asks back is closed.
+//! To keep a descriptor over an exchange: [`Engine::keep`] it under a name of its own; in the next program it is in
+//! `Engine::kept` under that name, once all services are adopted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,6 +18,9 @@ use super::log::Output;
 use super::wire::{Fields, Writer};
 use crate::model::{GroupName, LogStream};
 use crate::sys::process::inherited_fd;
+
+/// Name of outputs, which are only kept open until the next program has opened them anew.
+const OUTPUT: &str = "output";
 
 /// Name of the data folder's lock.
 pub(super) const LOCK: &str = "lock";
@@ -77,8 +80,7 @@ impl Engine {
                 }
             }
         }
-        // The outputs were only kept open until they were opened anew; they are closed here.
-        self.kept = handed.kept.into_iter().filter(|(name, _)| name == LOCK).collect();
+        self.kept = handed.kept.into_iter().filter(|(name, _)| name != OUTPUT).collect();
     }
 
     /// Writes down what the next program must have, with all its descriptors left open over exec.
@@ -90,7 +92,7 @@ impl Engine {
         for (group, entry) in &mut self.services {
             let Some(output) = entry.output() else { continue };
             for stream in STREAMS {
-                writer.record(1, |inner| write_descriptor(inner, "output", output.keeper_end(stream).as_raw_fd()));
+                writer.record(1, |inner| write_descriptor(inner, OUTPUT, output.keeper_end(stream).as_raw_fd()));
             }
             writer.record(2, |inner| write_partial(inner, group, output));
         }

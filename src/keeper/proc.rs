@@ -1,5 +1,6 @@
 //! Reading /proc: who a process is, what it started, and to which service it belongs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -16,6 +17,8 @@ pub(super) struct Stat {
     /// It is in the middle of an exec, or about to be gone: its environment does not show. The kernel sets the end of the
     /// code last, after the environment, so that it is zero until then; where we may not look, it is one.
     pub(super) in_between: bool,
+    /// It has ended, and only waits to be waited for.
+    pub(super) zombie: bool,
 }
 
 /// Whether a process belongs to a service.
@@ -54,6 +57,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         session: field(6)?.parse().ok()?,
         started: field(22)?.parse().ok()?,
         in_between: field(27).is_some_and(|end_of_code| *end_of_code == "0"),
+        zombie: field(3).is_some_and(|state| matches!(*state, "Z" | "X")),
     })
 }
 
@@ -104,9 +108,13 @@ fn everyone() -> Vec<(u32, Stat)> {
     pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
-/// Processes of a session that are no descendants of ours.
-pub(super) fn session_members(session: u32) -> Vec<u32> {
-    everyone().into_iter().filter(|(_, stat)| stat.session == session).map(|(pid, _)| pid).collect()
+/// All live processes by the session that they belong to.
+pub(super) fn sessions() -> BTreeMap<u32, Vec<u32>> {
+    let mut sessions = BTreeMap::<u32, Vec<u32>>::new();
+    for (pid, stat) in everyone().into_iter().filter(|(_, stat)| !stat.zombie) {
+        sessions.entry(stat.session).or_default().push(pid);
+    }
+    sessions
 }
 
 /// A process and all that descends from it.
@@ -163,7 +171,10 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_hides_nothing() {
         let text = "7 (a) S (b c) S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242, in_between: false }));
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat { parent: 1, group: 2, session: 3, started: 4242, in_between: false, zombie: false })
+        );
         assert_eq!(parse_stat("7 (a"), None);
         assert_eq!(parse_stat(""), None);
     }

@@ -291,6 +291,10 @@ impl Engine {
 
     /// Kills all that is left of a service and says whether that is nothing.
     fn clear(&mut self, group: &GroupName) -> bool {
+        if self.services.get(group).is_some_and(|entry| entry.was_foreign.is_some()) && self.sessions.is_none() {
+            // Once for all that have ended before this turn: a session without a live member gets none any more.
+            self.sessions = Some(proc::sessions());
+        }
         let Some(entry) = self.services.get(group) else { return true };
         let Some(marks) = entry.marks.clone() else { return entry.process.is_none() };
         let mut left = entry.process.is_some();
@@ -305,10 +309,10 @@ impl Engine {
                 let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
             }
         }
-        if let Some(started) = entry.was_foreign {
+        if let (Some(started), Some(sessions)) = (entry.was_foreign, &self.sessions) {
             let reused = |session: &u32| proc::stat(*session).is_some_and(|stat| stat.started != started);
             let session = marks.session.filter(|session| !self.children.contains_key(session) && !reused(session));
-            doomed.extend(session.map(proc::session_members).unwrap_or_default());
+            doomed.extend(session.and_then(|session| sessions.get(&session).cloned()).unwrap_or_default());
             left |= !doomed.is_empty();
         }
         let patient = entry.service.just_clearing(now().moment);

@@ -386,3 +386,22 @@ fn a_line_of_100_mb_takes_bounded_memory_and_hides_no_other_service() {
     wait_for_lines(&stage, &quiet.group, 1);
     check_lines(&stage, &quiet.group);
 }
+
+/// Of the thousand that the figures are about, so many are taken along in every run of the tests.
+const FEW_HUNDRED: usize = 300;
+
+#[test]
+fn hundreds_are_known_again_within_seconds() {
+    let mut stage = Stage::new();
+    let specs: Vec<_> = (0..FEW_HUNDRED).map(|number| shell(&format!("one-of-many-{number}"), "exec sleep 1000")).collect();
+    let before = start_all(&mut stage, &specs);
+    let killed = Instant::now();
+    stage.kill_supervisor();
+    let supervisor = killed.elapsed();
+    assert_eq!(stage.reports, before);
+    let killed = Instant::now();
+    stage.replace_keeper();
+    let keeper = killed.elapsed();
+    assert_eq!(stage.reports, before);
+    assert!(supervisor < Duration::from_secs(1) && keeper < Duration::from_secs(2), "{supervisor:?}, {keeper:?}");
+}

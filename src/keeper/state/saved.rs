@@ -105,7 +105,7 @@ fn write_phase(writer: &mut Writer, phase: Phase) {
         Phase::Spawning { by } => (4, Some(by), None),
         Phase::Up { since, ready } => (5, Some(since), ready),
         Phase::Stopping { kill_at, killed } => (6, Some(kill_at), killed),
-        Phase::Clearing { since, .. } => (7, Some(since), None),
+        Phase::Clearing { since, look_at, .. } => (7, Some(since), Some(look_at)),
         Phase::Foreign => (8, None, None),
     };
     writer.u64(1, kind);
@@ -127,7 +127,7 @@ fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
         4 => Phase::Spawning { by: first()? },
         5 => Phase::Up { since: first()?, ready: second },
         6 => Phase::Stopping { kill_at: first()?, killed: second },
-        7 => Phase::Clearing { since: first()?, look_at: first()?, stuck: false },
+        7 => Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck: false },
         8 => Phase::Foreign,
         _ => return Err(FieldError::Invalid(1)),
     })

@@ -186,6 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn how_a_process_ended_is_known_before_and_after_it_was_waited_for() {
+        use crate::model::{Exit, Signal as Number};
+        use crate::sys::process::pidfd_exit;
+        use std::os::fd::AsFd as _;
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+        let tells = (numbers.next(), numbers.next()) >= (Some(6), Some(15));
+        for (script, exit) in [("exit 7", Exit::Code(7)), ("kill -9 $$", Exit::Signal(Number::KILL)), ("exit 0", Exit::Code(0))] {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+            let started = stat(child.id()).unwrap().started;
+            rustix::process::waitid(
+                rustix::process::WaitId::Pid(Pid::from_child(&child)),
+                rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+            )
+            .unwrap();
+            assert_eq!(exit_of_zombie(child.id(), started), Some(exit));
+            assert_eq!(exit_of_zombie(child.id(), started + 1), None);
+            child.wait().unwrap();
+            assert_eq!(pidfd_exit(pidfd.as_fd()), tells.then_some(exit), "Linux {release}");
+        }
+    }
+
+    #[test]
     fn this_process_is_found() {
         let own = std::process::id();
         assert!(stat(own).is_some());

@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod drift;
 mod host;
+mod keeper;
 mod operator;
 mod remotes;
 mod state;

@@ -208,10 +208,19 @@ fn a_stranger_with_the_recorded_number_is_never_signalled() {
     let spec = shell("mistaken", "exec sleep 1000");
     let before = start_all(&mut stage, std::slice::from_ref(&spec));
     let pid = before[&spec.group].pid.unwrap();
+    let began = start_of(pid);
     stage.kill_keeper();
     // The process ends, and its number is given to a stranger, who leads a session: the record is made to name one.
     signal(pid, KILL);
-    let mut stranger = std::process::Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
+    let mut stranger = wait_until("a stranger who began later, by the clock that the record has", || {
+        let mut stranger = std::process::Command::new("setsid").args(["sleep", "1000"]).spawn().unwrap();
+        if start_of(stranger.id()) > began {
+            return Some(stranger);
+        }
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        None
+    });
     wait_until("the stranger is a program", || {
         let line = std::fs::read(format!("/proc/{}/cmdline", stranger.id())).unwrap();
         line.starts_with(b"sleep").then_some(())
@@ -228,6 +237,12 @@ fn a_stranger_with_the_recorded_number_is_never_signalled() {
     assert!(alive(stranger.id()));
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+/// When a process began, in clock ticks.
+fn start_of(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap()
 }
 
 /// Puts another process id into a record, and mends its sum.

@@ -12,6 +12,7 @@ pub mod render;
 
 pub mod api;
 pub mod cli;
+pub mod containers;
 pub mod daemon;
 pub mod hooks;
 pub mod keeper;

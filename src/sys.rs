@@ -41,7 +41,44 @@ pub mod process {
             }
             u32::try_from(pid).map_err(|_| io::Error::other("fork returned no process id"))
         }
+
+        /// As [`fork`](Self::fork), but the child is born in a cgroup of the unified hierarchy, which costs a start nothing;
+        /// moving there later takes milliseconds. `child` is told whether it was: older kernels cannot do it, and then it
+        /// begins where the parent is.
+        pub fn fork_into(&self, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce(bool) -> i32) -> io::Result<u32> {
+            let Some(cgroup) = cgroup else { return self.fork(|| child(false)) };
+            #[expect(unsafe_code, reason = "clone_args is plain data for which zero is valid")]
+            let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+            arguments.flags = CLONE_INTO_CGROUP;
+            arguments.exit_signal = libc::SIGCHLD as u64;
+            arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let (pointer, size) = (&raw const arguments, size_of::<libc::clone_args>());
+            #[expect(
+                unsafe_code,
+                reason = "as fork(2): no memory is shared and no stack given; `self` proves that no lock is held"
+            )]
+            let pid = unsafe { libc::syscall(libc::SYS_clone3, pointer, size) };
+            if pid == 0 {
+                let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child(true))).unwrap_or(CHILD_PANICKED);
+                #[expect(unsafe_code, reason = "_exit(2) ends the child without running the parent's destructors")]
+                unsafe {
+                    libc::_exit(code)
+                };
+            }
+            if pid > 0 {
+                return u32::try_from(pid).map_err(|_| io::Error::other("clone3 returned no process id"));
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                // No process or no memory for one: that would be no better without the group.
+                Some(libc::EAGAIN | libc::ENOMEM) => Err(error),
+                _ => self.fork(|| child(false)),
+            }
+        }
     }
+
+    /// Flag of clone3(2): the child begins in the cgroup that is named.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
     /// Exit code of a child whose code panicked.
     const CHILD_PANICKED: i32 = 126;
@@ -62,6 +99,12 @@ pub mod process {
                 |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
             let (argument_pointers, environment_pointers) = (pointers(&arguments), pointers(&environment));
             Self { candidates, _arguments: arguments, _environment: environment, argument_pointers, environment_pointers }
+        }
+
+        /// The same with one more variable.
+        pub fn with(&self, variable: CString) -> Self {
+            let environment = self._environment.iter().cloned().chain([variable]).collect();
+            Self::new(self.candidates.clone(), self._arguments.clone(), environment)
         }
 
         /// Replaces this process by the program; returns only if that fails.
@@ -215,6 +258,52 @@ pub mod process {
         check(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
     }
 
+    /// A message of a local socket, and who sent it as the kernel saw it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Message {
+        /// Bytes of it that were read.
+        pub length: usize,
+        /// It was longer than the buffer.
+        pub cut: bool,
+        /// Who sent it; 0 for one whom this process cannot see.
+        pub pid: u32,
+        /// As which user.
+        pub uid: u32,
+    }
+
+    /// Reads a message and its sender from a socket that has SO_PASSCRED; `None` where there is none. Descriptors that came
+    /// with it are closed by the kernel, since there is no room to take them.
+    pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Message>> {
+        /// Room for one record of credentials and nothing else, aligned as the kernel wants it.
+        #[repr(C, align(8))]
+        struct Control([u8; 32]);
+        let mut control = Control([0; 32]);
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        #[expect(
+            unsafe_code,
+            reason = "all parts live until the call returns; the record of credentials is read only where it is one"
+        )]
+        unsafe {
+            let mut head: libc::msghdr = std::mem::zeroed();
+            head.msg_iov = &raw mut part;
+            head.msg_iovlen = 1;
+            head.msg_control = control.0.as_mut_ptr().cast();
+            head.msg_controllen = control.0.len() as _;
+            let length = libc::recvmsg(socket.as_raw_fd(), &raw mut head, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
+            let Ok(length) = usize::try_from(length) else {
+                let error = io::Error::last_os_error();
+                return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+            };
+            let record = libc::CMSG_FIRSTHDR(&raw const head);
+            if record.is_null() || (*record).cmsg_level != libc::SOL_SOCKET || (*record).cmsg_type != libc::SCM_CREDENTIALS {
+                return Err(io::Error::other("the kernel does not say who sent a message"));
+            }
+            let sender: libc::ucred = libc::CMSG_DATA(record).cast::<libc::ucred>().read_unaligned();
+            let cut = head.msg_flags & libc::MSG_TRUNC != 0;
+            Ok(Some(Message { length, cut, pid: u32::try_from(sender.pid).unwrap_or(0), uid: sender.uid }))
+        }
+    }
+
     /// Takes over a descriptor that whoever started this process has left open. To be called once per number.
     pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
         #[expect(unsafe_code, reason = "the descriptor is only looked at; that it is open is what is asked")]
@@ -238,6 +327,16 @@ pub mod process {
         let (pointer, size) = (&raw const attributes, size_of::<libc::mount_attr>());
         #[expect(unsafe_code, reason = "the path is an empty string and the attributes live until the call returns")]
         let result = unsafe { libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, pointer, size) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Makes an attached mount writable again; not what is mounted below it.
+    pub fn mount_writable(mount: BorrowedFd<'_>) -> io::Result<()> {
+        let attributes = libc::mount_attr { attr_set: 0, attr_clr: libc::MOUNT_ATTR_RDONLY, propagation: 0, userns_fd: 0 };
+        let (pointer, size) = (&raw const attributes, size_of::<libc::mount_attr>());
+        let (fd, flags) = (mount.as_raw_fd(), libc::AT_EMPTY_PATH);
+        #[expect(unsafe_code, reason = "the path is an empty string and the attributes live until the call returns")]
+        let result = unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, pointer, size) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -324,6 +423,77 @@ pub mod process {
     }
 }
 
+/// Fences that a process puts around itself for good: Landlock and seccomp.
+pub mod confine {
+    use std::io;
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+    fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+
+    /// The kernel's version of Landlock.
+    pub fn landlock_abi() -> io::Result<u32> {
+        let none = std::ptr::null::<u64>();
+        #[expect(unsafe_code, reason = "asks for a number; no memory is handed over")]
+        let abi = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, 1u32) })?;
+        Ok(u32::try_from(abi).unwrap_or(0))
+    }
+
+    /// An empty list of rules: what of `files` is not allowed by one is denied. `scoped` needs the sixth version.
+    pub fn landlock_ruleset(files: u64, scoped: u64) -> io::Result<OwnedFd> {
+        let attributes = [files, 0, scoped];
+        let size = if scoped == 0 { size_of::<u64>() } else { size_of_val(&attributes) };
+        #[expect(unsafe_code, reason = "the attributes live until the call returns; the descriptor is new")]
+        unsafe {
+            let fd = check(libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size, 0u32))?;
+            Ok(OwnedFd::from_raw_fd(libc::c_int::try_from(fd).map_err(io::Error::other)?))
+        }
+    }
+
+    /// Allows `access` to a file, or to all below a folder.
+    pub fn landlock_allow(ruleset: BorrowedFd<'_>, place: BorrowedFd<'_>, access: u64) -> io::Result<()> {
+        #[repr(C, packed)]
+        struct Below {
+            access: u64,
+            place: i32,
+        }
+        let rule = Below { access, place: place.as_raw_fd() };
+        let (fd, pointer) = (ruleset.as_raw_fd(), &raw const rule);
+        #[expect(unsafe_code, reason = "the rule lives until the call returns and is laid out as the kernel has it")]
+        check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, fd, 1u32, pointer, 0u32) }).map(drop)
+    }
+
+    /// From now on the rules hold, for this thread and all that comes from it.
+    pub fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+        #[expect(unsafe_code, reason = "takes no memory; the process can only lose by it")]
+        check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) }).map(drop)
+    }
+
+    /// One instruction of a filter of system calls, laid out as the kernel has it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct Instruction {
+        /// What to do.
+        pub code: u16,
+        /// So many instructions are skipped where a comparison holds.
+        pub if_true: u8,
+        /// And so many where it does not.
+        pub if_false: u8,
+        /// Its number.
+        pub value: u32,
+    }
+
+    /// Installs a filter; the kernel checks it and refuses one that it cannot follow.
+    pub fn seccomp(filter: &[Instruction]) -> io::Result<()> {
+        let length = u16::try_from(filter.len()).map_err(io::Error::other)?;
+        let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+        let (mode, pointer) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
+        #[expect(unsafe_code, reason = "the kernel copies the program, which lives until the call returns and is not written")]
+        check(unsafe { libc::syscall(libc::SYS_seccomp, mode, 0u32, pointer) }).map(drop)
+    }
+}
+
 pub mod git {
     //! libgit2's process-wide switches, which no repository or user configuration may set for us.
 
@@ -399,6 +569,84 @@ pub mod git {
         // SAFETY: called by a process with one thread, before it connects anywhere.
         unsafe {
             git2::opts::set_ssl_cert_file(path)
+        }
+    }
+}
+
+pub mod memory {
+    //! What a process that rests all day need not hold.
+
+    /// One heap for all threads: a process of few threads gains nothing by more, and each keeps what it once needed.
+    /// Best called before the second thread.
+    pub fn one_heap() {
+        #[cfg(target_env = "gnu")]
+        {
+            #[expect(unsafe_code, reason = "glibc's allocator has no safe form of its switches")]
+            // SAFETY: it takes two numbers, and changes only where later allocations come from.
+            unsafe {
+                libc::mallopt(libc::M_ARENA_MAX, 1);
+            }
+        }
+    }
+
+    /// Gives back what is not in use: free memory of the heap, and pages of the program that only starting up, or an update
+    /// that is over, has run through. What is needed again comes back out of the page cache, 64 KiB at a time. It takes
+    /// about a millisecond.
+    pub fn give_back() {
+        #[cfg(target_env = "gnu")]
+        {
+            #[expect(unsafe_code, reason = "glibc's allocator has no safe form of its calls")]
+            // SAFETY: it touches only memory that is free; glibc locks its heap for it.
+            unsafe {
+                libc::malloc_trim(0);
+            }
+        }
+        // Where it cannot be read, all stays as it is.
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        for (start, length) in maps.lines().filter_map(program_text) {
+            #[expect(unsafe_code, reason = "it is given an address that no reference stands for")]
+            // SAFETY: the range is a mapping of a file as the kernel just named it, without the right to write and so without
+            // a page that differs from the file (relocations are made elsewhere): whoever runs there next finds the same bytes.
+            unsafe {
+                libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED);
+            }
+        }
+    }
+
+    /// Where code of a file is mapped, by a line of `/proc/self/maps`.
+    fn program_text(line: &str) -> Option<(usize, usize)> {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let is_text = words.next()? == "r-xp" && words.nth(2)? != "0";
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        is_text.then(|| (start, end.saturating_sub(start)))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_code_of_files_is_given_back() {
+            let text = "1000-3000 r-xp 00001000 fe:00 42 /usr/bin/x";
+            assert_eq!(program_text(text), Some((0x1000, 0x2000)));
+            for other in [
+                "1000-3000 r--p 00001000 fe:00 42 /usr/bin/x",
+                "1000-3000 rw-p 00001000 fe:00 42 /usr/bin/x",
+                "1000-3000 rwxp 00001000 fe:00 42 /usr/bin/x",
+                "1000-3000 r-xp 00000000 00:00 0 [vdso]",
+                "1000-3000 rw-p 00000000 00:00 0 [heap]",
+                "",
+            ] {
+                assert_eq!(program_text(other), None, "{other}");
+            }
+        }
+
+        #[test]
+        fn a_process_goes_on_after_it_gave_back() {
+            let text = "what stays".repeat(1000);
+            give_back();
+            assert_eq!(text.len(), 10_000);
         }
     }
 }

@@ -33,6 +33,8 @@ const IMPORTS: &[imports::Row] = &[
     ("store", &["model", "sys"]),
     ("keeper", &["model", "sys"]),
     ("process", &["model", "keeper::wire", "sys"]),
+    // It plays the keeper's part for containers: by its rules, with its log files.
+    ("containers", &["model", "keeper::state", "keeper::log", "keeper::wire", "sys"]),
     ("hooks", &["model", "sys"]),
     ("network", &["model", "sys"]),
     ("api", &["model", "plan", "sys"]),
@@ -78,7 +80,7 @@ const BANS: &[Ban] = &[
         reason: "the keeper stays small: what it does not link cannot take it down",
     },
     Ban {
-        rooms: &["api", "daemon", "hooks", "process", "publish", "source", "store"],
+        rooms: &["api", "containers", "daemon", "hooks", "process", "publish", "source", "store"],
         words: &["std::process::exit"],
         reason: "only `cli` ends the process",
     },

@@ -149,15 +149,6 @@ enum Command {
     Completions(completions::Args),
     /// Write the manual pages
     Man(man::Args),
-    /// The process that owns the services; started by `supervise`
-    #[command(hide = true)]
-    Keeper(hidden::Args),
-    /// The process that plans; started by the keeper
-    #[command(hide = true)]
-    Supervisor(hidden::Args),
-    /// One bounded fetch; started by the supervisor
-    #[command(hide = true)]
-    FetchChild(hidden::Args),
     /// A small web server to try things with: the service of what `init` and `demo` make
     #[command(hide = true)]
     DemoWeb(demo_web::Args),
@@ -230,6 +221,9 @@ fn group_name(text: &str) -> Result<crate::model::GroupName, crate::model::Inval
 
 /// The whole program: reads the command line, carries it out, and says how it went.
 pub fn main() -> ExitCode {
+    if let Some(exit) = hidden::door(std::env::args_os()) {
+        return exit;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -273,9 +267,6 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Demo(args) => demo::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => man::run(args, context),
-        Command::Keeper(args) => return hidden::keeper(args),
-        Command::Supervisor(args) => return hidden::supervisor(args),
-        Command::FetchChild(args) => return Ok(hidden::fetch_child(args)),
         Command::DemoWeb(args) => demo_web::run(args, context),
     };
     exit.map(ExitCode::from)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::containers::Containers;
 use crate::model::{Digest, GroupName};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
@@ -25,6 +26,7 @@ pub(super) struct Context {
     pub(super) publisher: Publisher,
     pub(super) drift: DriftWatch,
     pub(super) keeper: Keeper,
+    pub(super) containers: Containers,
     pub(super) store: Store,
     pub(super) state: Mutex<State>,
     pub(super) layers: Mutex<BTreeMap<GroupName, Arc<Vec<Layer>>>>,

@@ -47,6 +47,14 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
             let result = crate::hooks::check(&check, timeout, &Exec { context, group: &group }).await;
             Outcome::Checked { incarnation, result }
         }
+        Action::Run { spec, restart } if spec.launch.container.is_some() => asked(context.containers.run(spec, restart).await),
+        Action::Amend { spec } if spec.launch.container.is_some() => asked(context.containers.amend(spec).await),
+        Action::Restart { group } if context.containers.owns(&group) => asked(context.containers.restart(group).await),
+        Action::MarkReady { group, incarnation } if context.containers.owns(&group) => {
+            asked(context.containers.mark_ready(group, incarnation).await)
+        }
+        Action::Stop { group } if context.containers.owns(&group) => asked(context.containers.stop(group).await),
+        Action::Forget { group } if context.containers.owns(&group) => asked(context.containers.forget(group).await),
         Action::Run { spec, restart } => {
             let again = restart.then(|| Request::Restart { group: spec.group.clone() });
             ask_keeper(context, std::iter::once(Request::Run(spec)).chain(again)).await
@@ -84,6 +92,10 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
             on_disk(context, move |context| withdraw(context, &group, mount_path.as_deref())).await
         }
     }
+}
+
+fn asked(result: Result<(), String>) -> Outcome {
+    result.map_or_else(|why| Outcome::Failed(Failure::new(Reason::StartFailed, why)), |()| Outcome::Asked)
 }
 
 async fn ask_keeper(context: &Context, requests: impl IntoIterator<Item = Request>) -> Outcome {
@@ -238,6 +250,11 @@ impl ExecCheck for Exec<'_> {
     fn run<'a>(&'a self, command: &'a str, timeout: std::time::Duration) -> ExecRun<'a> {
         Box::pin(async move {
             let argv = self.context.command(self.group, command).ok_or_else(|| "`allow.exec` does not name it".to_owned())?;
+            if self.context.containers.owns(self.group) {
+                let outcome = self.context.containers.exec(self.group, &argv, timeout).await?;
+                let late = || format!("it did not end within {}", humantime::format_duration(timeout));
+                return Ok(ExecOutcome { exit: outcome.exit.ok_or_else(late)?, output: outcome.output });
+            }
             let command = crate::keeper::wire::Command { group: Some(self.group.clone()), argv, timeout, ..Default::default() };
             let outcome = self.context.keeper.exec(command).await.map_err(|error| chain(&error))?;
             if outcome.timed_out {

@@ -14,6 +14,7 @@ mod handle;
 mod layers;
 mod logs;
 mod narrate;
+mod pace;
 mod secrets;
 pub(crate) mod stage;
 mod start;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::context::{Commands, Context};
 use super::effects::{chain, publish_failure};
-use crate::model::{Check, ConfigFile, Group, HookKind, Launch, ObjectId, Reason, Service, TagName};
+use crate::model::{Check, ConfigFile, ContainerLaunch, Group, HookKind, Launch, ObjectId, Reason, Service, TagName};
 use crate::plan::{Failure, Prepared, Wanted};
 use crate::render::{self, Host, Launched, Layer, RenderError, RenderedFile};
 
@@ -41,7 +41,7 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
         note(found);
         Vec::new()
     });
-    let service = group.service.as_ref().filter(|service| service.container.is_none());
+    let service = group.service.as_ref();
     let launched = service.and_then(|service| render::render_launch(group, service, &data).map_err(&mut note).ok());
     let hook = group.hooks.get(&HookKind::HealthCheck);
     let mut text = |key: &str, template: &str| {
@@ -83,13 +83,20 @@ fn commands(declared: &Commands, text: &mut Text<'_>) -> Commands {
 
 fn launch(data_dir: &Path, group: &Group, service: &Service, (argv, env): Launched, text: &mut Text<'_>) -> Launch {
     let var = || data_dir.join("var").join(group.name.to_string()).display().to_string();
+    let container = service.container.as_ref().map(|container| ContainerLaunch {
+        image: text("service.container.image", &container.image),
+        ports: container.ports.clone(),
+        mount_path: group.mount.as_ref().map(|mount| mount.path.clone()),
+    });
+    let default_dir = || if service.container.is_some() { String::new() } else { var() };
     Launch {
         argv,
         env,
         user: service.user.clone(),
-        working_dir: service.working_dir.as_ref().map_or_else(var, |folder| text("service.working_dir", folder)),
+        working_dir: service.working_dir.as_ref().map_or_else(default_dir, |folder| text("service.working_dir", folder)),
+        container,
         limits: service.limits,
-        listen: service.listen.clone(),
+        listen: service.listen.iter().map(|socket| text("service.listen", socket)).collect(),
         hardening: Some(service.hardening),
     }
 }
@@ -115,7 +122,9 @@ pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Res
         .map_err(|errors| Failure::new(Reason::RenderFailed, errors.join("; ")))?;
     let publication = match &group.mount {
         Some(_) => {
-            let user = group.service.as_ref().and_then(|service| service.user.as_deref());
+            // The users of a container are those of its image: everybody may read.
+            let service = group.service.as_ref().filter(|service| service.container.is_none());
+            let user = service.and_then(|service| service.user.as_deref());
             // Only root can give files to another group; for others, everybody may read.
             let owner = user.filter(|_| rustix::process::geteuid().is_root()).and_then(group_of);
             let written = context.publisher.write(&group.name, &rendered.files, owner, fresh_copy);

@@ -13,19 +13,21 @@ use tokio::task::JoinSet;
 use super::clock::now;
 use super::context::Context;
 use super::handle::{Handle, Request, Shown};
+use super::pace::Pace;
 use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
 use super::{effects, layers};
 use crate::api::{self, wire};
+use crate::containers::Containers;
 use crate::manifest::{Settings, VerifyMode};
 use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag};
-use crate::plan::{Accepted, Core, DiskFacts, Drift, Event, Host, Layers, Overview, RefusedTag, Remembered};
+use crate::plan::{Accepted, Core, DiskFacts, Drift, Engine, Event, Host, Layers, Overview, RefusedTag, Remembered};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
 use crate::release::Selection;
 use crate::source::{Source, SourceConfig};
 use crate::store::{Events, Opened, State, Store};
-use crate::{model, process, publish, render, source, store};
+use crate::{containers, model, process, publish, render, source, store};
 
 /// Commands and questions that wait for the loop.
 const REQUESTS_BUFFERED: usize = 64;
@@ -102,6 +104,7 @@ pub fn run(setup: Setup) -> Result<(), DaemonError> {
     }
     // Before any thread: preparing the Git library sets variables of the process.
     source::prepare();
+    crate::sys::memory::one_heap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -133,7 +136,9 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         verified: false,
         overview,
         awake: false,
+        pace: Pace::default(),
         keeper_pid: None,
+        containers_wanted: None,
         events,
         events_in,
         news,
@@ -184,6 +189,7 @@ fn open(
         publisher,
         drift,
         keeper,
+        containers: containers(&env, folder, events),
         store,
         state: Mutex::new(state),
         layers: Mutex::default(),
@@ -193,6 +199,22 @@ fn open(
         mount_roots: settings.mount_roots.clone(),
     };
     Ok((Arc::new(context), notes))
+}
+
+/// What containers say comes to the loop like everything else.
+fn containers(env: &BTreeMap<String, String>, folder: &Path, events: &EventsIn) -> Containers {
+    let events = events.clone();
+    let setup = containers::Setup { socket: containers::socket(env), data_dir: folder.to_owned(), clock: now };
+    Containers::start(setup, move |news| {
+        let event = match news {
+            containers::News::Ready => Event::Engine(Engine::Ready),
+            containers::News::Away(why) => Event::Engine(Engine::Away(why)),
+            containers::News::Report(report) => Event::Container(report),
+            containers::News::Gone(group) => Event::ServiceGone(group),
+        };
+        // The loop is gone only when the process ends.
+        let _ = events.send(event);
+    })
 }
 
 fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
@@ -210,8 +232,10 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
         file_bytes: limits.file_bytes,
         tree_bytes: limits.tree_bytes,
         objects: limits.objects,
+        files: limits.files,
         tags: limits.tags,
         seconds: limits.seconds,
+        path_bytes: u64::from(limits.path_bytes),
         path_depth: u64::from(limits.path_depth),
         ..source::Limits::default()
     };

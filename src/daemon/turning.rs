@@ -11,11 +11,12 @@ use super::clock::now;
 use super::context::Context;
 use super::handle::{Asked, Request, Shown};
 use super::narrate::{Happened, narrate};
+use super::pace::{Pace, says_the_same};
 use super::wire::{Identity, status};
 use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Reason, Refusal, ServiceState, Suspension, Timestamp};
+use crate::model::{GroupName, Moment, Now, Reason, Refusal, ServiceState, Suspension, Timestamp};
 use crate::plan::{Core, Event, Key, Lane, Outcome, Overview, Plan, Wanted, explain};
 use crate::process::News;
 
@@ -38,7 +39,10 @@ pub(super) struct Turning {
     pub(super) overview: Overview,
     /// What ran before this process began is known again: from then on, changes are told as events.
     pub(super) awake: bool,
+    pub(super) pace: Pace,
     pub(super) keeper_pid: Option<u32>,
+    /// Whether a group wanted a container when last looked at.
+    pub(super) containers_wanted: Option<bool>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) events_in: mpsc::UnboundedSender<Event>,
     pub(super) news: mpsc::Receiver<News>,
@@ -129,6 +133,7 @@ impl Turning {
     }
 
     fn observe(&mut self, event: Event) {
+        self.pace.note(&event, &self.core);
         if let Event::LayersHint(group) = event {
             let layers = layers::read(&self.context, &group);
             self.core.observe(Event::LayersChanged { group, layers }, now());
@@ -169,6 +174,7 @@ impl Turning {
     }
 
     fn hear(&mut self, news: Option<News>) -> Option<Ending> {
+        self.pace.loud = true;
         match news {
             Some(News::Hello(hello)) => self.keeper_pid = Some(hello.keeper_pid),
             Some(News::Report(report)) => self.core.observe(Event::Service(report), now()),
@@ -184,12 +190,29 @@ impl Turning {
     fn turn(&mut self) -> Plan {
         let at = now();
         let mut plan = self.core.plan(at);
+        self.want_containers();
+        let converged = plan.is_converged();
         for (key, action) in std::mem::take(&mut plan.actions) {
             tracing::debug!(?key, action = action.name(), "begin");
+            self.pace.rested &= action.is_routine();
             let attempt = self.core.begin(&key, &action);
             effects::start(&self.context, key, attempt, action, at.wall, &self.events_in);
         }
-        let overview = explain(&self.core, &plan, &self.overview, self.verified, at);
+        let (show, later) = self.pace.show(at.moment, !self.awake || !says_the_same(&plan, &self.overview));
+        if show {
+            self.show(&plan, at);
+        }
+        plan.wake_at = plan.wake_at.into_iter().chain(later).min();
+        if converged && !self.pace.rested && self.core.observed().busy().next().is_none() {
+            self.pace.rested = true;
+            crate::sys::memory::give_back();
+        }
+        plan
+    }
+
+    /// Tells what is new, and shows how things stand.
+    fn show(&mut self, plan: &Plan, at: Now) {
+        let overview = explain(&self.core, plan, &self.overview, self.verified, at);
         self.awake = self.awake || self.knows_all();
         if self.awake {
             for happened in narrate(&self.overview, &overview) {
@@ -199,7 +222,17 @@ impl Turning {
         }
         self.overview = overview;
         self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
-        plan
+    }
+
+    /// An engine that is away is looked for only where somebody needs it.
+    fn want_containers(&mut self) {
+        let is_container =
+            |wanted: &Arc<Wanted>| wanted.group.service.as_ref().is_some_and(|service| service.container.is_some());
+        let wanted = self.core.desired().groups.values().any(is_container);
+        if self.containers_wanted != Some(wanted) {
+            self.containers_wanted = Some(wanted);
+            self.context.containers.want(wanted);
+        }
     }
 
     /// Whether what ran before this process began is known again; until then nothing is news.
@@ -278,6 +311,7 @@ impl Turning {
     }
 
     async fn command(&mut self, command: Command, who: &str) -> Result<(), ApiError> {
+        self.pace.loud = true;
         let (group, verb, reason, until) = match command {
             Command::Poll => {
                 self.core.observe(Event::LookNow, now());
@@ -334,6 +368,7 @@ impl Turning {
         let recorded =
             recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
         recorded.map_err(|error| ApiError::new(Failure::Internal, "NotRecorded", format!("{error}; nothing was changed")))?;
+        self.pace.loud = true;
         self.core.observe(Event::Suspended { group: group.clone(), suspension }, now());
         Ok(())
     }
@@ -355,7 +390,8 @@ impl Turning {
     /// Stops every service and takes every link away, then tells the keeper so. What cannot be done is left to the keeper.
     pub(super) async fn shut_down(mut self) {
         let up = self.stop_all().await;
-        self.wait_stopped(up).await;
+        let context = Arc::clone(&self.context);
+        tokio::join!(self.wait_stopped(up), context.containers.stop_all(SHUTDOWN_MAX));
         self.remove_links().await;
         self.serving.shutdown().await;
         if let Err(error) = self.context.keeper.request(ToKeeper::Finished).await {
@@ -365,6 +401,7 @@ impl Turning {
 
     async fn stop_all(&self) -> BTreeSet<GroupName> {
         let groups = self.core.observed().groups.iter();
+        let groups = groups.filter(|(_, facts)| !facts.in_container);
         let alive = groups.filter(|(_, facts)| facts.service.as_ref().is_some_and(|report| is_alive(report.state)));
         let mut up = BTreeSet::new();
         for (group, _) in alive {

@@ -33,7 +33,7 @@ pub(super) async fn check(command: &str, timeout: Duration, exec: &dyn ExecCheck
         Exit::Code(0) => HealthStatus::Ok,
         Exit::Code(1) => HealthStatus::Warning,
         Exit::Code(2) => HealthStatus::Critical,
-        Exit::Code(_) | Exit::Signal(_) | Exit::Unknown => HealthStatus::Unknown,
+        Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory { .. } | Exit::Unknown => HealthStatus::Unknown,
     };
     let last = outcome.output.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let end = || format!("command `{command}` ended with {}", outcome.exit);

@@ -75,6 +75,7 @@ impl Engine {
             return false;
         };
         let pid = found.record.pid;
+        self.cgroups.watch(&group, &service.spec.launch.limits);
         let namespace = proc::mount_namespace(pid);
         let own = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
         service.adopt(if own { MountMode::Namespace } else { MountMode::Symlink }, self.context());
@@ -114,6 +115,7 @@ impl Engine {
         }
         let holders = hold::holders(&self.config.data_dir, group);
         let found = holders.iter().find_map(|(pid, started)| self.find(group, *pid, *started))?;
+        self.cgroups.watch(group, &spec.launch.limits);
         let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
         let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, now());
         Some(Entry::adopted(service, found, None))
@@ -121,6 +123,9 @@ impl Engine {
 
     /// A process that is not our child has ended.
     pub(super) fn foreign_ended(&mut self, group: &GroupName) {
+        if self.taken_main_ended(group) {
+            return;
+        }
         let Some((pidfd, record)) = self.services.get(group).and_then(Entry::held) else { return };
         // Waited for by its parent already, or not yet, or in between the two looks.
         let exit = pidfd_exit(pidfd.as_fd())

@@ -9,7 +9,7 @@ use super::engine::{Engine, Owner, now};
 use super::poller::{Source, Token};
 use super::proc;
 use super::services::own_variables;
-use super::spawn::{Failure, Order, Plan, Spawned, prepare};
+use super::spawn::{Failure, Handed, Order, Plan, Spawned, prepare};
 use super::wire::{Command, EXEC_OUTPUT_MAX_BYTES, ExecOutcome, Message};
 use crate::model::{Exit, Launch, Moment};
 
@@ -99,7 +99,16 @@ impl Engine {
             rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
         let second = output.try_clone().map_err(failed)?;
         let stdio = [null.map_err(|error| failed(error.into()))?, output, second];
-        let order = Order { launch: &launch, env, view: None, beside, stdio };
+        let order = Order {
+            launch: &launch,
+            env,
+            view: None,
+            beside,
+            stdio,
+            service: false,
+            may_mount: false,
+            handed: Handed::default(),
+        };
         prepare(order, &self.rights, &self.config.data_dir)
     }
 

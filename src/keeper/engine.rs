@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::cgroup::Cgroups;
 use super::commands::Running;
 use super::config::KeeperConfig;
 use super::ending::Ending;
@@ -46,6 +47,7 @@ pub(super) struct Engine {
     pub(super) one_thread: OneThread,
     pub(super) config: KeeperConfig,
     pub(super) rights: Rights,
+    pub(super) cgroups: Cgroups,
     pub(super) boot_id: String,
     pub(super) poller: Poller,
     signals: OwnedFd,
@@ -83,6 +85,7 @@ impl Engine {
     pub(super) fn new(config: KeeperConfig) -> Result<Self, KeeperError> {
         let one_thread = OneThread::prove().map_err(KeeperError::setup("begin: it must be alone in its process"))?;
         let rights = Rights::find(&one_thread, &config.data_dir);
+        let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
         let signals =
@@ -99,6 +102,7 @@ impl Engine {
             one_thread,
             config,
             rights,
+            cgroups,
             boot_id,
             poller,
             signals,
@@ -124,20 +128,31 @@ impl Engine {
             sessions: None,
         };
         engine.adopt_all(saved);
+        for (group, members) in engine.cgroups.populated() {
+            if !engine.services.contains_key(&group) {
+                say(&format!(
+                    "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
+                ));
+            }
+        }
         Ok(engine)
     }
 
     /// Runs until the end that a signal asks for.
     pub(super) fn run(&mut self) -> Result<(), KeeperError> {
+        self.regain_voices();
         // What has ended before this program was there to be told.
         self.reap();
         self.start_supervisor();
+        // It lives as long as the host: what only starting up needed is not held for all that time.
+        crate::sys::memory::give_back();
         loop {
             self.write_journal();
             self.flush_link();
             self.advance_exchange();
             if self.advance_ending() {
                 self.lay_down();
+                self.cgroups.close();
                 return Ok(());
             }
             let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
@@ -161,6 +176,8 @@ impl Engine {
                 }
             }
             Source::Command(id) => self.read_command(id),
+            Source::Notify(group) => self.read_notify(&group),
+            Source::ReadyPipe(group) => self.read_ready_pipe(&group),
             Source::Foreign(group) => self.foreign_ended(&group),
         }
     }
@@ -179,6 +196,11 @@ impl Engine {
     /// Collects every child that has ended, known or orphaned.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = wait(Child::PeekAny) {
+            if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
+                // What it said last comes first: it may have named another main process.
+                self.read_ready_pipe(&group);
+                self.read_notify(&group);
+            }
             let owner = self.children.remove(&pid);
             if owner.is_some() {
                 // As long as it is not waited for, its number is nobody else's, and with it its process group's.
@@ -289,6 +311,6 @@ pub(super) fn say(words: &str) {
 pub(super) fn end_words(exit: Exit) -> String {
     match exit {
         Exit::Code(_) | Exit::Unknown => format!("ended with {exit}"),
-        Exit::Signal(_) => format!("was ended by {exit}"),
+        Exit::Signal(_) | Exit::OutOfMemory { .. } => format!("was ended by {exit}"),
     }
 }

@@ -14,7 +14,10 @@ use rustix::io::FdFlags;
 use rustix::process::Rlimit;
 
 use super::engine::Engine;
+use super::listen::Held;
 use super::log::Output;
+use super::notify::Voice;
+use super::services::Entry;
 use super::wire::{Fields, Writer};
 use crate::model::{GroupName, LogStream};
 use crate::sys::process::inherited_fd;
@@ -24,6 +27,10 @@ const OUTPUT: &str = "output";
 
 /// Name of the data folder's lock.
 pub(super) const LOCK: &str = "lock";
+
+/// Names of what is kept open for one service: where it is heard, and (the declaration follows) its sockets.
+const VOICES: [&str; 2] = ["notify", "ready"];
+const SOCKET: &str = "listen ";
 
 /// Most bytes that are taken: a line's beginning of each output of some thousand services.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -35,6 +42,10 @@ pub(super) struct Handover {
     kept: Vec<(String, OwnedFd)>,
     /// Beginnings of lines.
     partial: BTreeMap<GroupName, [Vec<u8>; 2]>,
+    /// What is kept open for services.
+    of_services: Vec<(GroupName, String, OwnedFd)>,
+    /// What services get so that the kernel kills them before the keeper.
+    oom_score: Option<i32>,
     /// The limit of descriptors that services begin with.
     open_files: Rlimit,
 }
@@ -60,7 +71,14 @@ impl Handover {
             partial.insert(record.parsed(1).map_err(invalid)?, [part(2), part(3)]);
         }
         let limit = |tag| fields.optional(tag, Fields::u64).map_err(invalid);
-        Ok(Self { kept, partial, open_files: Rlimit { current: limit(3)?, maximum: limit(4)? } })
+        let mut of_services = Vec::new();
+        for record in fields.list(5) {
+            let record = Fields::parse(record).map_err(invalid)?;
+            let descriptor = inherited_fd(record.i32(3).map_err(invalid)?)?;
+            of_services.push((record.parsed(1).map_err(invalid)?, record.text(2).map_err(invalid)?, descriptor));
+        }
+        let oom_score = fields.optional(6, Fields::i32).map_err(invalid)?;
+        Ok(Self { kept, partial, of_services, oom_score, open_files: Rlimit { current: limit(3)?, maximum: limit(4)? } })
     }
 }
 
@@ -73,8 +91,23 @@ impl Engine {
     /// Goes on with what the program before had.
     pub(super) fn take_over(&mut self, handed: Handover) {
         self.rights.open_files = handed.open_files;
+        // The program before has made itself hard to kill: what it had inherited can no longer be seen.
+        self.rights.oom_score = handed.oom_score.unwrap_or(self.rights.oom_score);
+        let mut voices = BTreeMap::<GroupName, [Option<OwnedFd>; 2]>::new();
+        for (group, name, descriptor) in handed.of_services {
+            if let Some(at) = VOICES.iter().position(|voice| *voice == name) {
+                voices.entry(group).or_default()[at] = Some(descriptor);
+            } else if let Some(entry) = self.services.get_mut(&group)
+                && let Some(held) = name.strip_prefix(SOCKET).and_then(|declared| Held::inherited(declared, descriptor))
+            {
+                entry.sockets.push(held);
+            }
+        }
+        for (group, [socket, pipe]) in voices {
+            self.regain_voice(&group, socket, pipe);
+        }
         for (group, partial) in handed.partial {
-            if let Some(output) = self.services.get_mut(&group).and_then(super::services::Entry::output) {
+            if let Some(output) = self.services.get_mut(&group).and_then(Entry::output) {
                 for (stream, bytes) in STREAMS.into_iter().zip(partial) {
                     *output.partial(stream) = bytes;
                 }
@@ -96,6 +129,14 @@ impl Engine {
             }
             writer.record(2, |inner| write_partial(inner, group, output));
         }
+        for (group, entry) in &self.services {
+            for (name, descriptor) in of_service(entry) {
+                writer.record(5, |inner| {
+                    inner.text(1, &group.to_string()).text(2, &name).i32(3, descriptor.as_raw_fd());
+                });
+            }
+        }
+        writer.i32(6, self.rights.oom_score);
         for (tag, limit) in [(3, self.rights.open_files.current), (4, self.rights.open_files.maximum)] {
             if let Some(limit) = limit {
                 writer.u64(tag, limit);
@@ -114,13 +155,24 @@ impl Engine {
         for (_, descriptor) in &self.kept {
             rustix::io::fcntl_setfd(descriptor.as_fd(), flags)?;
         }
-        for output in self.services.values_mut().filter_map(super::services::Entry::output) {
+        for (_, descriptor) in self.services.values().flat_map(of_service) {
+            rustix::io::fcntl_setfd(descriptor, flags)?;
+        }
+        for output in self.services.values_mut().filter_map(Entry::output) {
             for stream in STREAMS {
                 rustix::io::fcntl_setfd(output.keeper_end(stream), flags)?;
             }
         }
         Ok(())
     }
+}
+
+/// What is kept open for a service, beside its output.
+fn of_service(entry: &Entry) -> Vec<(String, &OwnedFd)> {
+    let voices = entry.voice.as_ref().map_or([None, None], Voice::kept);
+    let voices = VOICES.into_iter().zip(voices).filter_map(|(name, fd)| Some((name.to_owned(), fd?)));
+    let sockets = entry.sockets.iter().map(Held::entry).map(|(declared, fd)| (format!("{SOCKET}{declared}"), fd));
+    voices.chain(sockets).collect()
 }
 
 fn write_descriptor(writer: &mut Writer, name: &str, number: i32) {

@@ -208,6 +208,8 @@ mod tests {
             release: "v1.0.0".to_owned(),
             launch: Launch { argv: vec!["/bin/true".to_owned()], ..Launch::default() },
             policy: Policy {
+                ready: crate::model::Ready::Notify,
+                watchdog: Some(Duration::from_secs(3)),
                 kind: ServiceKind::Daemon,
                 stop_signal: Signal::TERM,
                 stop_timeout: Duration::from_secs(8),

@@ -117,6 +117,7 @@ impl Engine {
         let image = self.supervisor_image();
         let (one_thread, soft_limit) = (&self.one_thread, self.rights.open_files);
         let keeper = rustix::process::getpid();
+        let oom_score = self.rights.oom_score.to_string();
         let child = || {
             // It makes no sense without its keeper, and must never meet the next one's.
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
@@ -126,6 +127,7 @@ impl Engine {
             // A session of its own: what a terminal sends to the keeper is the keeper's to pass on.
             let _ = rustix::process::setsid();
             let _ = close_on_exec_from(3);
+            super::oom::set(&oom_score);
             let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, soft_limit);
             if place_fd(one_thread, theirs.as_fd(), SOCKET_NUMBER).is_err() {
                 return 127;

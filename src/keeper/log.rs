@@ -209,7 +209,7 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Where lines go.
-struct LogFile {
+pub(crate) struct LogFile {
     dir: PathBuf,
     file: Option<File>,
     size: u64,
@@ -219,7 +219,13 @@ struct LogFile {
 }
 
 impl LogFile {
-    fn append(&mut self, text: &[u8], lines: u64, time: Timestamp) {
+    /// For a service; nothing is opened before the first line.
+    pub(crate) fn new(data_dir: &Path, group: &GroupName) -> Self {
+        Self { dir: log_dir(data_dir, group), file: None, size: 0, dropped: 0, torn: false }
+    }
+
+    /// Appends formatted lines; counts those that could not be written.
+    pub(crate) fn append(&mut self, text: &[u8], lines: u64, time: Timestamp) {
         if self.try_append(text, time).is_err() {
             self.dropped += lines;
         }

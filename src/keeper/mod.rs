@@ -9,16 +9,19 @@
 //! | `state.rs` | what follows from an event: pure, checked for all short sequences |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
+//! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
+//! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `adopt.rs` | what an earlier keeper has left |
 //! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
 //! | `ending.rs` | the end |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
-//! service does, an event in `state.rs`. Left open for what is to come: cgroups take the place of `Engine::clear`.
+//! service does, an event in `state.rs`.
 
 mod adopt;
+mod cgroup;
 mod commands;
 mod config;
 mod ending;
@@ -29,16 +32,19 @@ mod handover;
 mod hold;
 mod journal;
 mod link;
+mod listen;
 mod lock;
-mod log;
+pub(crate) mod log;
 mod mounts;
+mod notify;
+mod oom;
 mod poller;
 mod proc;
 mod requests;
 mod rights;
 mod services;
 mod spawn;
-mod state;
+pub(crate) mod state;
 pub mod wire;
 
 pub use config::KeeperConfig;

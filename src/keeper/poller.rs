@@ -25,6 +25,10 @@ pub(super) enum Source {
     Output(GroupName, LogStream),
     /// A command's output.
     Command(u64),
+    /// What a service says by `sd_notify`.
+    Notify(GroupName),
+    /// What a service says on its descriptor for readiness.
+    ReadyPipe(GroupName),
     /// A process that is not our child has ended.
     Foreign(GroupName),
 }

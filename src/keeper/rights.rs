@@ -5,6 +5,8 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::spawn::landlock;
+use super::spawn::shield::{Missing, missing};
 use crate::sys::process::OneThread;
 
 /// The keeper's own rights.
@@ -15,10 +17,16 @@ pub(super) struct Rights {
     pub(super) may_drop_bounding: bool,
     /// Whether services get mount namespaces; if not, why.
     pub(super) namespaces: Result<(), String>,
+    /// What of hardening `strict` cannot be had, beside what needs namespaces.
+    pub(super) missing: Missing,
+    /// Whether the kernel's fence around writing can be had; if not, why.
+    pub(super) landlock: Result<(), String>,
     /// The limit of descriptors that services begin with: the keeper's own is raised.
     pub(super) open_files: Rlimit,
     /// Capabilities that the kernel knows.
     pub(super) known_capabilities: CapabilitySet,
+    /// How readily the kernel kills what the keeper starts.
+    pub(super) oom_score: i32,
 }
 
 impl Rights {
@@ -27,13 +35,18 @@ impl Rights {
         let open_files = getrlimit(Resource::Nofile);
         // Every service takes a few descriptors here. Where it cannot be raised, starts fail later and say so.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: open_files.maximum, maximum: open_files.maximum });
+        let namespaces = try_namespace(one_thread, data_dir);
+        let missing = if namespaces.is_ok() { missing(one_thread) } else { Missing::all() };
         Self {
+            missing,
+            landlock: landlock::available(),
             uid: rustix::process::geteuid().as_raw(),
             may_switch_user: effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID),
             may_drop_bounding: effective.contains(CapabilitySet::SETPCAP),
-            namespaces: try_namespace(one_thread, data_dir),
+            namespaces,
             open_files,
             known_capabilities: known_capabilities(),
+            oom_score: super::oom::prefer_keeper(),
         }
     }
 }

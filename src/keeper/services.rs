@@ -9,11 +9,13 @@ use super::adopt::Found;
 use super::engine::{Engine, Owner, now, say};
 use super::hold;
 use super::journal::Record;
+use super::listen::Held;
 use super::log::Output;
 use super::mounts;
+use super::notify::Voice;
 use super::poller::{Source, Token};
 use super::proc::{self, Fit, Marks};
-use super::spawn::{Failure, Order, Plan, prepare};
+use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
 use crate::sys::process::pidfd_signal;
@@ -21,7 +23,7 @@ use crate::sys::process::pidfd_signal;
 /// A main process, as long as it is not waited for.
 pub(super) struct Process {
     pub(super) pidfd: OwnedFd,
-    record: Record,
+    pub(super) record: Record,
     /// On which it reports a failed step, until it has become the program.
     status: Option<(OwnedFd, Token)>,
     what: String,
@@ -29,14 +31,14 @@ pub(super) struct Process {
     view: Option<PublicationId>,
     pub(super) namespace: bool,
     /// Registration of a process that is not our child.
-    foreign: Option<Token>,
+    pub(super) foreign: Option<Token>,
 }
 
 /// A service and what belongs to it.
 pub(super) struct Entry {
     pub(super) service: Service,
     pub(super) process: Option<Process>,
-    marks: Option<Marks>,
+    pub(super) marks: Option<Marks>,
     /// Whether what is left of it descends from an earlier keeper, not from this one; then, the start of its main process.
     was_foreign: Option<u64>,
     output: Option<Output>,
@@ -48,6 +50,10 @@ pub(super) struct Entry {
     pub(super) show_failed: Option<String>,
     /// Why it goes without a mount namespace although there are rights to make one.
     without_namespace: Option<String>,
+    /// Where it says that it is ready.
+    pub(super) voice: Option<Voice>,
+    /// Held for it over its restarts.
+    pub(super) sockets: Vec<Held>,
 }
 
 impl Entry {
@@ -63,6 +69,8 @@ impl Entry {
             unsaved: true,
             show_failed: None,
             without_namespace: None,
+            voice: None,
+            sockets: Vec::new(),
         }
     }
 
@@ -129,7 +137,11 @@ impl Engine {
             for action in entry.service.on(event, context) {
                 events.extend(self.carry_out(group, action));
             }
+            if self.services.get(group).is_some_and(|entry| entry.service.at_rest()) {
+                self.cgroups.remove(group);
+            }
         }
+        self.close_unused(group);
     }
 
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
@@ -183,6 +195,8 @@ impl Engine {
 
     fn plan_start(&mut self, group: &GroupName) -> Result<Plan, String> {
         self.open_output(group)?;
+        let (mut fds, listen_env) = self.open_sockets(group)?;
+        let means = self.open_voice(group)?;
         let Some(entry) = self.services.get(group) else { return Err("it is no longer known".to_owned()) };
         let Some(output) = &entry.output else { return Err("its output has no place to go".to_owned()) };
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
@@ -196,10 +210,26 @@ impl Engine {
         let spec = &entry.service.spec;
         let why_not = self.rights.namespaces.as_ref().err().or(entry.without_namespace.as_ref());
         let view = spec.view.as_ref().filter(|_| why_not.is_none());
-        let order = Order { launch: &spec.launch, env: own_variables(spec), view, beside: None, stdio };
+        let mut env = own_variables(spec);
+        let listening = !listen_env.is_empty();
+        env.extend(listen_env.into_iter().chain(means.env));
+        if let Some(pipe) = means.pipe {
+            env.push((READY_FD_ENV.to_owned(), (FIRST_HANDED_FD + fds.len()).to_string()));
+            fds.push(pipe);
+        }
+        let handed = Handed { fds, listening };
+        let order =
+            Order { launch: &spec.launch, env, view, beside: None, stdio, service: true, may_mount: why_not.is_none(), handed };
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
         let lock = hold::prepare(&self.config.data_dir, group).map_err(|error| format!("its lock cannot be made: {error}"))?;
         plan.lock = Some(lock);
+        // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
+        if self.cgroups.kill(group) {
+            return Err("something of an earlier keeper's was still in its cgroup and is killed first".to_owned());
+        }
+        let (place, notes) = self.cgroups.place(group, &spec.launch.limits)?;
+        plan.place = place;
+        plan.notes.extend(notes);
         if let (Some(why), true) = (why_not, spec.view.is_some()) {
             plan.notes.push(format!("{why}, so it sees its publication through the host's link"));
         }
@@ -261,6 +291,7 @@ impl Engine {
         self.read_status(group);
         self.forget_process(group);
         self.drain_output(group);
+        let exit = self.cgroups.explained(group, exit);
         self.feed(group, Event::Exited(exit));
     }
 
@@ -297,7 +328,7 @@ impl Engine {
         }
         let Some(entry) = self.services.get(group) else { return true };
         let Some(marks) = entry.marks.clone() else { return entry.process.is_none() };
-        let mut left = entry.process.is_some();
+        let mut left = self.cgroups.kill(group) || entry.process.is_some();
         let mut doomed = Vec::new();
         if let Some(process) = &entry.process {
             let pid = process.record.pid;
@@ -374,7 +405,9 @@ impl Engine {
 
     /// Drops all that is known of a service which is at rest.
     pub(super) fn forget_service(&mut self, group: &GroupName) {
+        self.close_voice(group);
         let Some(mut entry) = self.services.remove(group) else { return };
+        self.cgroups.remove(group);
         self.journal.forget(group);
         hold::forget(&self.config.data_dir, group);
         if let Some(output) = &mut entry.output {

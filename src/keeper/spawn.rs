@@ -3,7 +3,12 @@
 //! The child says through a pipe that closes on exec which step failed, so that a start is known to have worked, or why not.
 //! To add a step: a [`Step`] with its words, and its place in [`Plan::become_program`].
 
+mod handover;
+pub(super) mod landlock;
 mod prepare;
+mod seccomp;
+pub(super) mod shield;
+mod strict;
 
 use std::ffi::CString;
 use std::io;
@@ -12,10 +17,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::cgroup::Place;
 use super::mounts;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
 
-pub(super) use prepare::{Order, environment_of_keeper, prepare};
+use strict::Strict;
+
+pub(super) use handover::{FIRST_HANDED_FD, Handed, READY_FD_ENV};
+pub(super) use prepare::{Order, environment_of_keeper, owner_of, prepare};
 
 /// What a child does, in this order; the number goes over the pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +41,16 @@ enum Step {
     Privileges,
     Directory,
     Program,
+    Handover,
+    Shield,
+    Fence,
+    Calls,
+    Group,
     Lock,
 }
 
 impl Step {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 18] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -49,6 +63,11 @@ impl Step {
         Self::Privileges,
         Self::Directory,
         Self::Program,
+        Self::Handover,
+        Self::Shield,
+        Self::Fence,
+        Self::Calls,
+        Self::Group,
         Self::Lock,
     ];
 
@@ -67,6 +86,11 @@ impl Step {
             Self::Privileges => "no_new_privs cannot be set",
             Self::Directory => "its working directory cannot be entered",
             Self::Program => "its program cannot be executed",
+            Self::Handover => "its sockets cannot be handed over",
+            Self::Shield => "what hardening `strict` hides and protects cannot be hidden and protected",
+            Self::Fence => "what it may write cannot be fenced in",
+            Self::Calls => "its system calls cannot be filtered",
+            Self::Group => "it cannot be put into its cgroup",
             Self::Lock => "its lock is held, so something of an earlier copy still runs",
         }
     }
@@ -126,7 +150,7 @@ struct Identity {
 /// In which mount namespace it runs.
 enum Mounts {
     Host,
-    Own { mount: OwnedFd, point: String },
+    Own { view: Option<(OwnedFd, String)> },
     Of(OwnedFd),
 }
 
@@ -145,6 +169,11 @@ pub(super) struct Plan {
     stdio: [OwnedFd; 3],
     /// Of a service: the lock that it holds as long as anything of it lives.
     pub(super) lock: Option<CString>,
+    handed: Handed,
+    strict: Option<Strict>,
+    /// Where it is, with limits in force, before it does anything.
+    pub(super) place: Place,
+    oom_score: String,
     /// What is not carried out, for the report.
     pub(super) notes: Vec<String>,
 }
@@ -161,14 +190,15 @@ impl Plan {
         use rustix::pipe::{PipeFlags, pipe_with};
         let failed = |error: io::Error| format!("no process can be made for it: {error}");
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
-        let child = || {
-            let (step, error) = self.become_program(one_thread);
+        let report = self.handed.out_of_the_way(report).map_err(failed)?;
+        let child = |born| {
+            let (step, error) = self.become_program(one_thread, born);
             let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
             // If even this cannot be said, the exit code remains.
             let _ = rustix::io::write(&report, &[step as u8, a, b, c, d]);
             EXIT_NOT_STARTED
         };
-        let pid = one_thread.fork(child).map_err(failed)?;
+        let pid = one_thread.fork_into(self.place.into.as_ref().map(|dir| dir.as_fd()), child).map_err(failed)?;
         Ok(Spawned { pid, status })
     }
 
@@ -188,15 +218,17 @@ impl Plan {
     }
 
     /// Only returns where a step failed. Runs in the child.
-    fn become_program(&self, one_thread: &OneThread) -> (Step, io::Error) {
-        match self.steps(one_thread) {
+    fn become_program(&self, one_thread: &OneThread, born: bool) -> (Step, io::Error) {
+        match self.steps(one_thread, born) {
             Ok(never) => match never {},
             Err(failure) => failure,
         }
     }
 
-    fn steps(&self, one_thread: &OneThread) -> Result<std::convert::Infallible, (Step, io::Error)> {
+    fn steps(&self, one_thread: &OneThread, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
         let at = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        self.place.enter(born).map_err(|error| (Step::Group, error))?;
+        super::oom::set(&self.oom_score);
         rustix::process::setsid().map_err(at(Step::Session))?;
         for (number, fd) in (0..).zip(&self.stdio) {
             place_fd(one_thread, fd.as_fd(), number).map_err(|error| (Step::Output, error))?;
@@ -204,8 +236,8 @@ impl Plan {
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
         self.lock.as_ref().map_or(Ok(()), super::hold::take).map_err(|error| (Step::Lock, error))?;
-        self.place_mounts()?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
         if let Some(identity) = &self.identity {
             rustix::thread::set_thread_groups(&identity.groups).map_err(at(Step::Groups))?;
@@ -229,16 +261,26 @@ impl Plan {
             rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
         }
         rustix::process::chdir(&self.directory).map_err(at(Step::Directory))?;
+        if let Some(strict) = &self.strict {
+            strict.fence(&self.stdio).map_err(|error| (Step::Fence, error))?;
+        }
+        self.handed.place(one_thread).map_err(|error| (Step::Handover, error))?;
         reset_signals();
-        Err((Step::Program, self.image.exec()))
+        if let Some(strict) = &self.strict {
+            strict.filter().map_err(|error| (Step::Calls, error))?;
+        }
+        Err((Step::Program, self.handed.exec(&self.image)))
     }
 
     fn place_mounts(&self) -> Result<(), (Step, io::Error)> {
         match &self.mounts {
             Mounts::Host => Ok(()),
-            Mounts::Own { mount, point } => {
+            Mounts::Own { view } => {
                 mounts::own_namespace().map_err(|error| (Step::Namespace, error))?;
-                mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))
+                if let Some((mount, point)) = view {
+                    mounts::attach(mount.as_fd(), point).map_err(|error| (Step::Publication, error))?;
+                }
+                self.strict.as_ref().map_or(Ok(()), Strict::shield).map_err(|error| (Step::Shield, error))
             }
             Mounts::Of(pidfd) => mounts::enter(pidfd.as_fd()).map_err(|error| (Step::Namespace, error)),
         }

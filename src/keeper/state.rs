@@ -4,12 +4,17 @@
 //! above all: `Spawn` is only ever said when nothing of an earlier process is left.
 //! To add an event: a variant of [`Event`] and its row in [`Service::on`]; `tests.rs` runs through all short sequences.
 
+pub(super) mod notify;
 mod report;
+mod resumed;
 mod saved;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
+
+use self::notify::{Told, Word};
+pub(crate) use resumed::{Found, Resumed};
 
 use crate::model::{Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceKind, ServiceSpec, Signal, Timestamp, View};
 
@@ -41,7 +46,7 @@ const EXIT_FOR_GOOD: i32 = 125;
 
 /// What can happen to a service.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// This is the spec to run.
     Run(Box<ServiceSpec>),
     /// What touches no process has changed.
@@ -56,6 +61,8 @@ pub(super) enum Event {
     Reload { view: View, signal: Option<Signal> },
     /// It was found ready.
     MarkReady { incarnation: u64 },
+    /// It has said something of itself.
+    Told(Vec<Word>),
     /// A process was made for it.
     Spawned { pid: u32 },
     /// It could not be started; if there was a process, its end follows.
@@ -74,7 +81,7 @@ pub(super) enum Event {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Make a process for the spec; `Spawned` or `SpawnFailed` follows at once.
     Spawn,
     /// Send a signal to the main process.
@@ -87,7 +94,7 @@ pub(super) enum Action {
 
 /// Where a service stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// Not running, and not to.
     Stopped,
     /// A task that has done its work.
@@ -120,12 +127,12 @@ enum Next {
 
 /// One service. It owns what must be known to decide, not what it takes to carry out.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Service {
-    pub(super) spec: ServiceSpec,
-    pub(super) phase: Phase,
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) phase: Phase,
     next: Next,
     pid: Option<u32>,
-    pub(super) incarnation: u64,
+    pub(crate) incarnation: u64,
     restarts: u64,
     /// Ends in a row that were not asked for.
     failures: u32,
@@ -141,22 +148,24 @@ pub(super) struct Service {
     trouble: String,
     notes: String,
     /// Revision for which a task is done.
-    pub(super) done: Option<Digest>,
+    pub(crate) done: Option<Digest>,
     /// A reload that came while the process was being made.
     pending: Option<(View, Option<Signal>)>,
+    /// What the running process has said of itself.
+    told: Told,
 }
 
 /// What a decision may depend on beside the state.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Context {
-    pub(super) now: Now,
+pub(crate) struct Context {
+    pub(crate) now: Now,
     /// Any number; spreads restarts that would fall together.
-    pub(super) roll: u32,
+    pub(crate) roll: u32,
 }
 
 impl Service {
     /// A service that has never run. `done` is the revision for which an earlier keeper saw the task done.
-    pub(super) fn new(spec: ServiceSpec, done: Option<Digest>, incarnation: u64, now: Now) -> Self {
+    pub(crate) fn new(spec: ServiceSpec, done: Option<Digest>, incarnation: u64, now: Now) -> Self {
         let launch = spec.launch.digest();
         Self {
             phase: Phase::Stopped,
@@ -176,6 +185,7 @@ impl Service {
             notes: String::new(),
             done,
             pending: None,
+            told: Told::default(),
             spec,
         }
     }
@@ -193,7 +203,7 @@ impl Service {
     }
 
     /// Takes one event.
-    pub(super) fn on(&mut self, event: Event, context: Context) -> Vec<Action> {
+    pub(crate) fn on(&mut self, event: Event, context: Context) -> Vec<Action> {
         let before = self.state();
         let actions = match event {
             Event::Run(spec) => self.run(*spec, context),
@@ -206,6 +216,7 @@ impl Service {
             Event::Restart => self.restart(context),
             Event::Reload { view, signal } => self.reload(view, signal),
             Event::MarkReady { incarnation } => self.mark_ready(incarnation, context),
+            Event::Told(words) => self.hear(words, context),
             Event::Spawned { pid } => {
                 self.pid = Some(pid);
                 Vec::new()
@@ -322,6 +333,7 @@ impl Service {
             && incarnation == self.incarnation
         {
             self.phase = Phase::Up { since, ready: Some(context.now.moment) };
+            self.told.watch_from(context.now.moment);
         }
         Vec::new()
     }
@@ -339,6 +351,7 @@ impl Service {
         self.started_revision = self.spec.revision;
         self.start_failed = false;
         self.notes.clear();
+        self.told = Told::new(&self.spec.policy);
         // Settled with the fork: a report in between must not look like a process on no files at all.
         self.publication = self.spec.view.as_ref().map(|view| view.publication);
         self.phase = Phase::Spawning { by: context.now.moment.after(SPAWN_TIMEOUT) };
@@ -364,6 +377,7 @@ impl Service {
         let ready = self.spec.policy.ready_when_started.then_some(now);
         self.phase = Phase::Up { since: now, ready };
         self.trouble.clear();
+        self.told.watch_from(now);
         self.pending.take().map(|(view, signal)| Action::Show(view, signal)).into_iter().collect()
     }
 
@@ -389,7 +403,9 @@ impl Service {
             Phase::Up { ready, .. } => self.after_exit(exit, ready, context),
             Phase::Foreign => self.next,
             Phase::Stopping { .. } => {
-                self.trouble.clear();
+                if !self.told.silent {
+                    self.trouble.clear();
+                }
                 self.next
             }
             // No main process: nothing can have ended.
@@ -502,7 +518,8 @@ impl Service {
                 self.phase = Phase::Clearing { since, look_at: now.after(wait), stuck };
                 vec![Action::Clear]
             }
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => Vec::new(),
+            Phase::Up { .. } => self.fell_silent(context),
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Foreign => Vec::new(),
         }
     }
 }

@@ -215,6 +215,7 @@ fn build_service(report: &mut Report, fields: Fields<'_>, node: &Node, has_healt
         limits: limits(fields.below("limits")),
         ready: fields.get("ready").map_or(default_ready, |Chosen(value)| value),
         start_timeout: fields.value("start_timeout"),
+        watchdog: fields.get("watchdog"),
         listen: fields.value("listen"),
         hardening: fields.get("hardening").map_or(Hardening::Default, |Chosen(value)| value),
         on_unhealthy: fields.get("on_unhealthy").map_or(OnUnhealthy::Report, |Chosen(value)| value),

@@ -78,6 +78,8 @@ pub(crate) static SERVICE: Shape = Shape {
         Key::new("limits", Kind::Table(&LIMITS), "Resource limits; left out: none.").also(&["resources"]),
         Key::new("ready", Kind::Choice(Ready::NAMES), "Default: `health` with a health check, else `started`."),
         Key::new("start_timeout", UP_TO_A_DAY, "By when it must be ready.").default("60s").also(&["timeoutstartsec"]),
+        Key::new("watchdog", UP_TO_A_DAY, "Longest silence of a service that says `WATCHDOG=1`; left out: none.")
+            .also(&["watchdogsec", "watchdog_sec"]),
         Key::new("listen", Kind::List { of: &Kind::Text(Text::Socket), min: 0 }, "Sockets that are held over restarts.")
             .also(&["sockets"]),
         Key::new("hardening", Kind::Choice(Hardening::NAMES), "How far it is shut in.").default("default"),

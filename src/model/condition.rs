@@ -94,6 +94,7 @@ pub enum Reason {
     StartFailed,
     ServiceFailed,
     KeeperAway,
+    EngineAway,
     HookHostAway,
     StoppedByOperator,
     NotCarriedOut,

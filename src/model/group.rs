@@ -113,6 +113,8 @@ pub struct Service {
     pub ready: Ready,
     /// By when it must be.
     pub start_timeout: Duration,
+    /// Longest silence of a service that says by `sd_notify` that it is alive.
+    pub watchdog: Option<Duration>,
     /// Held sockets.
     pub listen: Vec<String>,
     /// How far it is shut in.

@@ -18,7 +18,7 @@ pub use group::{
 pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
 pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};
 pub use service::{
-    CheckResult, Exit, HealthStatus, Launch, LogLine, LogStream, MountMode, Policy, PublicationId, ServiceReport, ServiceSpec,
-    ServiceState, Signal, View, Wait,
+    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, LogLine, LogStream, MountMode, Policy, PublicationId,
+    ServiceReport, ServiceSpec, ServiceState, Signal, View, Wait,
 };
 pub use time::{Moment, Now, Timestamp};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Backoff, Digest, DigestBuilder, GroupName, Hardening, Limits, Reason, ServiceKind, Timestamp};
+use super::{Backoff, Digest, DigestBuilder, GroupName, Hardening, Limits, Ready, Reason, ServiceKind, Timestamp};
 
 /// A signal, by its Linux number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +107,19 @@ pub struct Launch {
     pub listen: Vec<String>,
     /// How far it is shut in.
     pub hardening: Option<Hardening>,
+    /// Not a process of the host but a container: `argv` are the image's arguments, an empty `working_dir` is the image's own.
+    pub container: Option<ContainerLaunch>,
+}
+
+/// What a container is made of beside what every service has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerLaunch {
+    /// Image reference, rendered.
+    pub image: String,
+    /// `[IP:]HOST:CONTAINER[/tcp|/udp]`.
+    pub ports: Vec<String>,
+    /// Where it sees the publication.
+    pub mount_path: Option<String>,
 }
 
 impl Launch {
@@ -126,7 +139,11 @@ impl Launch {
         let env = list(&env);
         let digest = digest.field(argv.as_bytes()).field(listen.as_bytes()).field(env.as_bytes());
         let digest = digest.field(self.user.as_deref().unwrap_or("").as_bytes()).field(self.working_dir.as_bytes());
-        digest.field(format!("{:?} {:?}", self.limits, self.hardening).as_bytes()).finish()
+        let digest = digest.field(format!("{:?} {:?}", self.limits, self.hardening).as_bytes());
+        let Some(container) = &self.container else { return digest.finish() };
+        let ports = list(&container.ports);
+        let mount_path = container.mount_path.as_deref().unwrap_or("");
+        digest.field(container.image.as_bytes()).field(ports.as_bytes()).field(mount_path.as_bytes()).finish()
     }
 }
 
@@ -143,6 +160,10 @@ pub struct Policy {
     pub backoff: Backoff,
     /// Whether the keeper itself may call it ready once it has started (else the supervisor says so).
     pub ready_when_started: bool,
+    /// By what it says itself that it is ready, and which means it is given to say so at its next start.
+    pub ready: Ready,
+    /// Longest silence of its watchdog; it counts from the next start on, which tells the service of it.
+    pub watchdog: Option<Duration>,
 }
 
 /// Where a service sees its publication.
@@ -198,6 +219,11 @@ pub enum Exit {
     Code(i32),
     /// Killed by a signal.
     Signal(Signal),
+    /// Killed by the kernel for want of memory.
+    OutOfMemory {
+        /// The service's own limit in bytes; `None` = the whole host's memory.
+        limit: Option<u64>,
+    },
     /// It ended while nobody was there to see how.
     Unknown,
 }
@@ -207,7 +233,22 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "{signal}"),
+            Self::OutOfMemory { limit: None } => f.write_str("SIGKILL, killed: out of memory (of the host)"),
+            Self::OutOfMemory { limit: Some(limit) } => write!(f, "SIGKILL, killed: out of memory (limit {})", Bytes(*limit)),
             Self::Unknown => f.write_str("an unknown end"),
+        }
+    }
+}
+
+/// A size in the largest unit that gives a whole number.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.into_iter().find(|(size, _)| self.0 >= *size && self.0.is_multiple_of(*size)) {
+            Some((size, unit)) => write!(f, "{} {unit}", self.0 / size),
+            None => write!(f, "{} bytes", self.0),
         }
     }
 }
@@ -253,6 +294,8 @@ pub struct ServiceReport {
     pub last_exit: Option<Exit>,
     /// Why it could not be started, or what is not promised here.
     pub message: String,
+    /// How long after its start it asked to be waited for, beyond which it must be ready (`EXTEND_TIMEOUT_USEC`).
+    pub start_extended: Option<Duration>,
 }
 
 /// Which of its outputs a service wrote to.

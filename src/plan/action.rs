@@ -290,7 +290,11 @@ pub enum Event {
     },
     /// The keeper says how a service stands.
     Service(Box<ServiceReport>),
-    /// The keeper knows a service no more.
+    /// How a service stands that is a container.
+    Container(Box<ServiceReport>),
+    /// What is known of the container engine.
+    Engine(super::Engine),
+    /// The keeper, or the container engine, knows a service no more.
     ServiceGone(GroupName),
     /// The keeper has told of all services since (re)connecting.
     KeeperReady,

@@ -103,6 +103,8 @@ impl Core {
             }
             Event::Done { .. }
             | Event::Service(_)
+            | Event::Container(_)
+            | Event::Engine(_)
             | Event::ServiceGone(_)
             | Event::KeeperReady
             | Event::KeeperLost

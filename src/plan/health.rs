@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use crate::model::{Check, DigestBuilder, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Reason, ServiceState};
+use crate::model::{
+    Check, DigestBuilder, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Ready, Reason, ServiceState,
+};
 
 use super::{Action, GroupFacts, HealthFacts, Key, Lane, Staged, Turn, Wanted};
 
@@ -40,7 +42,9 @@ pub(super) fn plan(
     let nothing = HealthFacts::default();
     let known = if facts.health.incarnation == incarnation { &facts.health } else { &nothing };
     let starting = report.is_some_and(|report| report.state == ServiceState::Starting);
-    if starting && known.passed {
+    // One that says itself when it is ready is not contradicted by a check that already passes.
+    let says_itself = wanted.group.service.as_ref().is_some_and(|service| matches!(service.ready, Ready::Notify | Ready::Fd));
+    if starting && known.passed && !says_itself {
         turn.act(Key::Group(name.clone(), Lane::Service), Action::MarkReady { group: name.clone(), incarnation });
     }
     let due = due(turn, name, hook, known, starting, incarnation);

@@ -6,6 +6,7 @@
 //! called from [`plan`] or from the group's turn. Only [`Observed::begin`] and [`Observed::observe`] write facts.
 
 mod action;
+mod container;
 mod core;
 mod desired;
 mod explain;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use crate::model::{FirstTag, GroupName, Moment, Reason, Suspension, Wait};
 
 pub use action::{Action, Event, Failure, Key, Lane, Outcome, Prepared};
+pub use container::Engine;
 pub use core::{Core, Remembered};
 pub use desired::{Census, Desired, Host, Layers, Wanted, first_tags};
 pub use explain::{GroupStatus, Overview, RefusedTag, explain};

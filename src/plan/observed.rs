@@ -149,6 +149,8 @@ pub struct GroupFacts {
     pub service: Option<ServiceReport>,
     /// Since when this process is there, by the planning clock.
     pub started: Moment,
+    /// It is a container, by what was reported last.
+    pub in_container: bool,
     /// An operator asked for a restart.
     pub restart_asked: bool,
     /// Health.
@@ -171,6 +173,8 @@ pub struct Observed {
     pub groups: BTreeMap<GroupName, GroupFacts>,
     /// Whether the keeper has told of everything it runs.
     pub keeper_ready: bool,
+    /// What is known of the container engine.
+    pub engine: super::Engine,
     in_flight: BTreeMap<Key, InFlight>,
     retries: BTreeMap<Key, Retry>,
     attempts: u64,
@@ -223,7 +227,15 @@ impl Observed {
                     self.done(key, outcome, selection, poll, now);
                 }
             }
-            Event::Service(report) => self.service(*report, now),
+            Event::Service(report) => {
+                self.group(&report.group).in_container = false;
+                self.service(*report, now);
+            }
+            Event::Container(report) => {
+                self.group(&report.group).in_container = true;
+                self.service(*report, now);
+            }
+            Event::Engine(engine) => self.engine = engine,
             Event::ServiceGone(group) => {
                 if let Some(facts) = self.groups.get_mut(&group) {
                     facts.service = None;

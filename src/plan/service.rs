@@ -16,6 +16,9 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
         turn.wait(name, Reason::KeeperAway, "the keeper has not told yet what runs");
         return false;
     }
+    if service.container.is_some() && super::container::engine_away(turn, name) {
+        return false;
+    }
     if let Some(hold) = &wanted.suspended {
         let until = hold.until.map(|until| format!(" (until {until})")).unwrap_or_default();
         turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}{until}", hold.who, hold.reason));
@@ -25,8 +28,7 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
         return false;
     }
     let Some(staged) = staged else { return false };
-    if service.container.is_some() {
-        turn.wait(name, Reason::NotCarriedOut, "containers are not carried out by this version; nothing is started");
+    if super::container::leave_other(turn, name, service, facts) {
         return false;
     }
     let Some(aim) = Aim::new(wanted, service, staged) else { return false };
@@ -107,9 +109,11 @@ impl<'a> Aim<'a> {
             ready_when_started: match service.ready {
                 Ready::Started => true,
                 Ready::Health => !self.group.hooks.get(&HookKind::HealthCheck).is_some_and(super::health::is_carried_out),
-                // Readiness by message comes with a later version; until then a start counts, and the status says so.
-                Ready::Notify | Ready::Fd => true,
+                // It says so itself, and the keeper hears it; of a container nobody would.
+                Ready::Notify | Ready::Fd => service.container.is_some(),
             },
+            ready: service.ready,
+            watchdog: service.watchdog,
         }
     }
 
@@ -151,7 +155,9 @@ fn converge(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &Servi
             if other_launch || other_revision || facts.restart_asked {
                 run(turn, name, aim, false);
             } else {
-                let cause = report.last_exit.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
+                // A container's start may fail long after its last end.
+                let said = report.last_exit.filter(|_| !facts.in_container);
+                let cause = said.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
                 let due = report.next_try.map(|at| format!("; next try at {at}")).unwrap_or_default();
                 turn.wait(name, Reason::Backoff, format!("{cause}{due}"));
             }
@@ -189,6 +195,8 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
     if report.publication != wanted {
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
         match (aim.service.reload, aim.view(turn)) {
+            // Bound when it was made, for ever.
+            _ if aim.service.container.is_some() => run(turn, name, aim, true),
             // Only another copy of what it sees: nothing to tell.
             (_, Some(view)) if same_content => reload(turn, name, view, None),
             // A process that is not ready may not have installed its handler yet: a signal could end it.
@@ -204,7 +212,7 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
         return true;
     }
     if starting {
-        not_ready(turn, name, aim, facts);
+        not_ready(turn, name, aim, (report, facts));
     }
     true
 }
@@ -215,11 +223,16 @@ fn reload(turn: &mut Turn<'_>, name: &GroupName, view: View, signal: Option<crat
     turn.act(key(name), Action::Reload { group: name.clone(), view, signal });
 }
 
-fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, facts: &GroupFacts) {
-    let late = facts.started.after(aim.service.start_timeout);
-    let said = facts.health.last.as_ref().map(|(result, _)| format!(": {}", result.message)).unwrap_or_default();
+fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, facts): (&ServiceReport, &GroupFacts)) {
+    let bound = report.start_extended.map_or(aim.service.start_timeout, |more| more.max(aim.service.start_timeout));
+    let late = facts.started.after(bound);
+    let said = match (&facts.health.last, aim.service.ready) {
+        (Some((result, _)), Ready::Health) => format!(": {}", result.message),
+        (_, Ready::Notify | Ready::Fd) if !report.message.is_empty() => format!(": {}", report.message),
+        (Some(_) | None, _) => String::new(),
+    };
     if late <= turn.now {
-        let bound = humantime::format_duration(aim.service.start_timeout);
+        let bound = humantime::format_duration(bound);
         turn.wait(name, Reason::StartFailed, format!("not ready within {bound}, started again{said}"));
         turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: true });
         return;
@@ -242,19 +255,8 @@ pub fn not_carried_out(group: &Group) -> Vec<String> {
     for (bind, declared) in &group.binds {
         out.push(format!("bind `{bind}` to {}: this version neither waits for it nor shows its members", declared.group));
     }
-    let Some(service) = &group.service else { return out };
-    match service.ready {
-        Ready::Notify | Ready::Fd => out.push("ready by message: this version takes the start for readiness".to_owned()),
-        Ready::Health | Ready::Started => {}
-    }
-    if !service.listen.is_empty() {
-        out.push("`listen`: this version holds no sockets".to_owned());
-    }
-    if service.limits.memory.is_some() || service.limits.pids.is_some() || service.limits.cpu.is_some() {
-        out.push("`limits`: this version sets open_files only".to_owned());
-    }
-    if service.hardening == crate::model::Hardening::Strict {
-        out.push("hardening `strict`: this version carries out `default` only".to_owned());
+    if let Some(service) = group.service.as_ref().filter(|service| service.container.is_some()) {
+        out.extend(super::container::not_carried_out(service));
     }
     out
 }

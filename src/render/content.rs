@@ -3,6 +3,8 @@
 //! Every file of `config/` is read through the caller's closure; those named `.hbs` are templates, all else is copied
 //! byte for byte. All errors of all files are told together.
 
+use std::collections::BTreeMap;
+
 use handlebars::Context;
 use serde_json::Value;
 
@@ -77,8 +79,16 @@ pub fn render_launch(group: &Group, service: &Service, data: &Value) -> Result<L
     let mut errors = Vec::new();
     let data = Context::from(data.clone());
     let mut render = |key: String, text: &str| one(&key, text, &data, group.templates, &mut errors);
-    let argv = service.exec.iter().enumerate().map(|(nth, text)| render(format!("service.exec[{nth}]"), text)).collect();
-    let env = service.env.iter().map(|(name, text)| (name.clone(), render(format!("service.env.{name}"), text))).collect();
+    let (key, argv) = match &service.container {
+        Some(container) => ("service.container.command", &container.command),
+        None => ("service.exec", &service.exec),
+    };
+    let argv = argv.iter().enumerate().map(|(nth, text)| render(format!("{key}[{nth}]"), text)).collect();
+    let own = service.env.iter().map(|(name, text)| (name, ("service.env", text)));
+    let inner = service.container.iter().flat_map(|container| &container.env);
+    let inner = inner.map(|(name, text)| (name, ("service.container.env", text)));
+    let env: BTreeMap<_, _> = own.chain(inner).collect();
+    let env = env.into_iter().map(|(name, (key, text))| (name.clone(), render(format!("{key}.{name}"), text))).collect();
     if errors.is_empty() { Ok((argv, env)) } else { Err(errors) }
 }
 

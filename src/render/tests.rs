@@ -377,6 +377,7 @@ fn service() -> crate::model::Service {
         limits: Limits::default(),
         ready: Ready::Started,
         start_timeout: second,
+        watchdog: None,
         listen: Vec::new(),
         hardening: Hardening::Default,
         on_unhealthy: OnUnhealthy::Report,

@@ -61,10 +61,14 @@ pub struct Limits {
     pub tree_bytes: u64,
     /// Objects of a pack, and names in the tree of a release.
     pub objects: u64,
+    /// Files of a release.
+    pub files: u64,
     /// Tags of the remote.
     pub tags: u64,
     /// Seconds of one listing or fetch, as a whole.
     pub seconds: u64,
+    /// Bytes of a file's path.
+    pub path_bytes: u64,
     /// Folders within folders.
     pub path_depth: u64,
     /// Bytes of address space of the child.
@@ -78,8 +82,10 @@ impl Default for Limits {
             file_bytes: 16 << 20,
             tree_bytes: 256 << 20,
             objects: 200_000,
+            files: 100_000,
             tags: 100_000,
             seconds: 60,
+            path_bytes: 1024,
             path_depth: 32,
             memory_bytes: 1 << 30,
         }

@@ -233,6 +233,14 @@ impl Walk<'_> {
                 format!("the files of this release have more than the {} bytes allowed together", self.limits.tree_bytes);
             return Err(refuse(Reason::LimitExceeded, message));
         }
+        if file.path.len() as u64 > self.limits.path_bytes {
+            let message = format!("the path `{}` is longer than the {} bytes allowed", file.path, self.limits.path_bytes);
+            return Err(refuse(Reason::LimitExceeded, message));
+        }
+        if self.files.len() as u64 >= self.limits.files {
+            let message = format!("this release has more than the {} files allowed", self.limits.files);
+            return Err(refuse(Reason::LimitExceeded, message));
+        }
         self.files.push(file);
         Ok(())
     }

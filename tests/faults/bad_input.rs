@@ -16,12 +16,12 @@ type Case = (&'static str, fn(&Host, &str), &'static str, &'static str);
 
 /// A file of the release is wrong: commit, tag and push as always.
 const FILES: &[Case] = &[
-    ("invalid TOML", |host, _| drop(host.repo.write(WEB, "format = 1\n[placement\n")), "InvalidConfiguration", "group.toml:2"),
+    ("invalid TOML", |host, _| write(host, WEB, "format = 1\n[placement\n"), "InvalidConfiguration", "group.toml:2"),
     ("unknown key", |host, tag| change(host, tag, "reload_signal", "reload_singal"), "InvalidConfiguration", "reload_signal"),
     ("wrong type", |host, tag| change(host, tag, "\"SIGHUP\"", "1"), "InvalidConfiguration", "group.toml:6"),
     (
         "missing name in a template",
-        |host, _| drop(host.repo.write("groups/web/config/a.conf.hbs", "{{cfg.vresion}}\n")),
+        |host, _| write(host, "groups/web/config/a.conf.hbs", "{{cfg.vresion}}\n"),
         "InvalidConfiguration",
         "vresion",
     ),
@@ -57,13 +57,13 @@ const FILES: &[Case] = &[
     ),
     (
         "a mount path of the system",
-        |host, _| drop(host.repo.write("groups/one/group.toml", &format!("{PLACED}[mount]\npath = \"/proc/sys\"\n"))),
+        |host, _| write(host, "groups/one/group.toml", &format!("{PLACED}[mount]\npath = \"/proc/sys\"\n")),
         "InvalidConfiguration",
         "/proc",
     ),
     (
         "a mount path outside `mount_roots`",
-        |host, _| drop(host.repo.write("groups/one/group.toml", &format!("{PLACED}[mount]\npath = \"/srv/elsewhere\"\n"))),
+        |host, _| write(host, "groups/one/group.toml", &format!("{PLACED}[mount]\npath = \"/srv/elsewhere\"\n")),
         "InvalidConfiguration",
         "mount_roots",
     ),
@@ -120,6 +120,10 @@ const TAGS: &[Case] = &[
         "v1.0.1",
     ),
 ];
+
+fn write(host: &Host, path: &str, text: &str) {
+    host.repo.write(path, text);
+}
 
 fn change(host: &Host, tag: &str, from: &str, to: &str) {
     host.repo.write(WEB, &host.group(tag).replace(from, to));
@@ -188,7 +192,27 @@ fn a_release_with_a_wrong_file_is_refused_by_name() {
 
 #[test]
 fn a_wrong_tag_is_refused_by_name() {
-    each(TAGS, |host, _| drop(host.repo.push_tags()));
+    each(TAGS, |host, _| {
+        host.repo.push_tags();
+    });
+}
+
+#[test]
+fn a_release_over_a_limit_of_the_settings_is_refused_by_name() {
+    for (limit, words) in [("files = 3", "3 files"), ("path_bytes = 40", "40 bytes")] {
+        let host = Host::with(|settings| format!("{settings}\n[source.limits]\n{limit}\n"));
+        let before = host.untouched();
+        host.write("v1.1.0");
+        host.repo.write("groups/web/config/one-with-a-rather-long-name", "");
+        host.repo.release("v1.1.0");
+        let (reason, message) = host.refused("v1.1.0");
+        assert_eq!(reason, "LimitExceeded", "{message}");
+        assert!(message.contains(words), "{message}");
+        assert_eq!(host.untouched(), before);
+        host.repo.run(&["rm", "--quiet", "groups/web/config/one-with-a-rather-long-name"]);
+        host.release("v1.2.0");
+        host.wait_applied("v1.2.0", 1);
+    }
 }
 
 #[test]

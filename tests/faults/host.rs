@@ -76,7 +76,7 @@ impl Host {
         let (starts, lock, told, seen) = (self.path("starts"), self.path("lock"), self.path("told"), self.mount().join("a.conf"));
         let script = format!(
             ": {mark}; echo $$ >> {starts}; exec 9>{lock}; flock -n 9 || echo twice >> {starts}; \
-             trap 'cat {seen} >> {told}' HUP; while :; do sleep 1000000 9>&- & wait $!; kill $!; done",
+             trap 'cat {seen} >> {told}' HUP; sleep 1000000 9>&- & while wait $!; [ $? -gt 128 ]; do :; done",
             starts = starts.display(),
             lock = lock.display(),
             told = told.display(),

@@ -7,9 +7,9 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LONG, SHORT, wait_for};
+use common::{LONG, SHORT, Supervisor, wait_for, wait_until};
 
-use crate::host::{Host, text};
+use crate::host::{Host, is_alive, text};
 
 /// `[source.limits] seconds` of the supervisor: how long it puts up with a remote that says nothing.
 const PATIENCE_S: u64 = 2;
@@ -214,6 +214,45 @@ fn a_fetch_that_is_cut_off_is_tried_again_and_leaves_nothing() {
         assert_eq!(host.untouched(), before, "cut at {at}");
         no_quarantine(&host);
     }
+    remote.is(Mode::Well);
+    host.wait_applied("v1.1.0", 1);
+    no_quarantine(&host);
+}
+
+/// The child that talks to the remote, for as long as it does.
+fn fetch_child(host: &Host) -> u64 {
+    let supervisor = host.supervisor_pid();
+    wait_for("a child talks to the remote", LONG, || {
+        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap_or_default();
+        let mut all = children.split_whitespace().filter_map(|pid| pid.parse::<u64>().ok());
+        all.next().ok_or_else(|| host.supervisor.log())
+    })
+}
+
+#[test]
+fn a_child_that_is_killed_in_its_fetch_is_replaced() {
+    let (host, remote) = host();
+    let before = host.untouched();
+    remote.is(Mode::Hang);
+    host.release("v1.1.0");
+    for _ in 0..3 {
+        Supervisor::signal(fetch_child(&host), "KILL");
+    }
+    assert!(host.said("GitOperationFailed").contains("127.0.0.1"));
+    assert_eq!(host.untouched(), before);
+    remote.is(Mode::Well);
+    host.wait_applied("v1.1.0", 1);
+    no_quarantine(&host);
+}
+
+#[test]
+fn a_child_does_not_outlive_its_supervisor() {
+    let (host, remote) = host();
+    remote.is(Mode::Hang);
+    host.release("v1.1.0");
+    let child = fetch_child(&host);
+    Supervisor::signal(host.supervisor_pid(), "KILL");
+    wait_until("the child is gone", SHORT, || !is_alive(child));
     remote.is(Mode::Well);
     host.wait_applied("v1.1.0", 1);
     no_quarantine(&host);

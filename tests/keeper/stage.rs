@@ -330,7 +330,34 @@ impl Drop for Stage {
             let _ = self.keeper.kill();
             let _ = self.keeper.wait();
         }
+        // What a keeper that was killed could not take away.
+        let path = self.data.canonicalize().unwrap_or_default();
+        let hash = Digest::of(path.as_os_str().as_encoded_bytes()).to_string();
+        for _ in 0..REMOVALS_MAX {
+            if remove_groups(Path::new("/sys/fs/cgroup"), &hash[..12], false) {
+                break;
+            }
+            // Whoever was killed last is not quite gone.
+            poll_for(&mut [], LOOK);
+        }
     }
+}
+
+/// How often the cgroups of a data folder are tried to be removed.
+const REMOVALS_MAX: usize = 200;
+
+/// Removes the cgroups of a data folder, whichever hierarchy they are in. `false`: one of them is not empty.
+fn remove_groups(dir: &Path, hash: &str, within: bool) -> bool {
+    let mut all = true;
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let ours = within || entry.file_name() == *hash;
+        all &= remove_groups(&entry.path(), hash, ours);
+        if ours || entry.file_name() == "tagfall" {
+            all &= std::fs::remove_dir(entry.path()).is_ok() || !ours;
+        }
+    }
+    all
 }
 
 fn start_keeper(data: &Path, bridge: &Path, as_nobody: bool, program: &Path, keep_words: bool) -> Child {
@@ -414,6 +441,8 @@ pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
             stop_timeout: Duration::from_secs(10),
             backoff,
             ready_when_started: true,
+            ready: tagfall::model::Ready::Started,
+            watchdog: None,
         },
         view: None,
     }

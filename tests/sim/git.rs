@@ -160,6 +160,7 @@ impl DraftGroup {
             limits: Limits::default(),
             ready: if self.checked { Ready::Health } else { Ready::Started },
             start_timeout: Duration::from_secs(60),
+            watchdog: None,
             listen: Vec::new(),
             hardening: Hardening::Default,
             on_unhealthy: OnUnhealthy::Report,

@@ -119,6 +119,7 @@ impl Host {
             mount_mode: MountMode::Namespace,
             last_exit: proc.last_exit,
             message: String::new(),
+            start_extended: None,
         })
     }
 

@@ -4,8 +4,8 @@
  *
  * It attaches to every thread of PID, prints "attached" and counts from there on: calls that change a disk, and messages to a
  * datagram or packet socket. Threads share one count, which `strace -e inject=…:when=N` does not offer. Writes to pipes,
- * eventfds and streams are not counted: they change nothing that outlives the process. Ends when PID ends, or when its standard input does (then it
- * detaches); the count and the call at which it killed are in OUT, one line: "COUNT NAME".
+ * eventfds and streams are not counted: they change nothing that outlives the process. It ends when PID ends, or when its
+ * standard input does (then it detaches); the count and the call at which it killed are in OUT, one line: "COUNT NAME".
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
     pid_t pid = atoi(argv[1]);
     long at = atol(argv[2]), count = 0;
     const char *killed = "-";
-    /* A child that ends us with SIGALRM's quiet cousin when standard input ends: waitpid cannot wait for both. */
+    /* waitpid cannot wait for standard input as well: a child does, and interrupts with a signal. */
     struct sigaction action = { .sa_handler = on_end };
     sigaction(SIGUSR1, &action, NULL);
     pid_t self = getpid(), watcher = fork();

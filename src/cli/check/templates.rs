@@ -76,7 +76,7 @@ impl<'a> Templates<'a> {
             None => Ok(Vec::new()),
         };
         let mut errors = render::render_files(group, &mut read, data).err().unwrap_or_default();
-        if let Some(service) = group.service.as_ref().filter(|service| service.container.is_none()) {
+        if let Some(service) = &group.service {
             errors.extend(render::render_launch(group, service, data).err().unwrap_or_default());
         }
         for (kind, hook) in &group.hooks {

@@ -9,7 +9,8 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, statat};
 use rustix::process::Rlimit;
 
-use super::{Identity, Mounts, Plan};
+use super::{Handed, Identity, Mounts, Plan, Strict};
+use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
 use crate::model::{Hardening, Launch, View};
@@ -28,6 +29,12 @@ pub(in crate::keeper) struct Order<'a> {
     /// A process whose mount namespace it shall be in instead.
     pub(in crate::keeper) beside: Option<OwnedFd>,
     pub(in crate::keeper) stdio: [OwnedFd; 3],
+    /// It is a service of its own, and no command beside one.
+    pub(in crate::keeper) service: bool,
+    /// It may have a mount namespace of its own.
+    pub(in crate::keeper) may_mount: bool,
+    /// What it gets beside them.
+    pub(in crate::keeper) handed: Handed,
 }
 
 /// Finds all that a start needs. The error says what is missing and what to do.
@@ -50,10 +57,16 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
             let mount = detached(&view.source).map_err(|error| {
                 format!("publication `{}` cannot be mounted: {error}; it is not started without", view.source)
             })?;
-            Mounts::Own { mount, point: view.point.clone() }
+            Mounts::Own { view: Some((mount, view.point.clone())) }
         }
+        (None, None) if order.may_mount && launch.hardening == Some(Hardening::Strict) => Mounts::Own { view: None },
         (None, None) => Mounts::Host,
     };
+    let strict = (launch.hardening == Some(Hardening::Strict)).then(|| {
+        let sees = matches!(mounts, Mounts::Own { .. } | Mounts::Of(_));
+        Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
+    });
+    let unenforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -68,7 +81,11 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         mounts,
         stdio: order.stdio,
         lock: None,
-        notes: notes(launch),
+        handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
+        strict,
+        place: Place::default(),
+        oom_score: rights.oom_score.to_string(),
+        notes: unenforced.into_iter().collect(),
     })
 }
 
@@ -134,6 +151,14 @@ fn find_user(name: Option<&str>, rights: &Rights) -> Result<(User, Option<Identi
     Ok((user, Some(identity)))
 }
 
+/// User and group that a service's own things belong to. An unknown user is named when the start itself looks for it.
+pub(in crate::keeper) fn owner_of(user: Option<&str>, rights: &Rights) -> (u32, u32) {
+    match find_user(user, rights) {
+        Ok((user, Some(_))) => (user.uid, user.gid),
+        Ok((_, None)) | Err(_) => (rights.uid, rustix::process::getegid().as_raw()),
+    }
+}
+
 /// Only what is declared: later entries win over earlier ones.
 fn environment(user: &User, launch: &Launch, added: Vec<(String, String)>) -> Vec<(String, String)> {
     let fixed = [
@@ -160,22 +185,6 @@ fn open_files(launch: &Launch, rights: &Rights) -> Rlimit {
         Some(limit) => Rlimit { current: Some(limit), maximum: Some(limit) },
         None => rights.open_files,
     }
-}
-
-/// What of a launch is not carried out by this keeper.
-fn notes(launch: &Launch) -> Vec<String> {
-    let mut notes = Vec::new();
-    let limits = launch.limits;
-    if limits.memory.is_some() || limits.pids.is_some() || limits.cpu.is_some() {
-        notes.push("limits memory, pids, cpu are not carried out yet".to_owned());
-    }
-    if !launch.listen.is_empty() {
-        notes.push("sockets of `listen` are not held for it yet".to_owned());
-    }
-    if launch.hardening == Some(Hardening::Strict) {
-        notes.push("of hardening `strict`, only what `default` does is carried out yet".to_owned());
-    }
-    notes
 }
 
 /// Makes a working directory under DATA_DIR/var, each new part owned by the service's user. One that lies elsewhere is the
@@ -270,8 +279,11 @@ mod tests {
             may_switch_user: false,
             may_drop_bounding: false,
             namespaces: Ok(()),
+            missing: crate::keeper::spawn::shield::Missing::default(),
+            landlock: Ok(()),
             open_files: Rlimit { current: None, maximum: None },
             known_capabilities: rustix::thread::CapabilitySet::empty(),
+            oom_score: 0,
         };
         let error = find_user(Some("no-such-user-here"), &rights).err().unwrap();
         assert!(error.contains("`no-such-user-here` does not exist"), "{error}");

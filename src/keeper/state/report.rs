@@ -5,9 +5,10 @@ use crate::model::{Moment, Now, ServiceReport, ServiceState, Timestamp};
 
 impl Service {
     /// When time itself is the next event.
-    pub(in crate::keeper) fn deadline(&self) -> Option<Moment> {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Up { .. } | Phase::Foreign => None,
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Foreign => None,
+            Phase::Up { ready, .. } => ready.and_then(|_| self.told.silence_ends()),
             Phase::Backoff { until } => Some(until),
             Phase::Spawning { by } => Some(by),
             Phase::Stopping { kill_at, .. } => Some(kill_at),
@@ -21,32 +22,33 @@ impl Service {
     }
 
     /// Whether nothing runs and nothing will by itself.
-    pub(in crate::keeper) fn at_rest(&self) -> bool {
+    pub(crate) fn at_rest(&self) -> bool {
         matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed)
     }
 
     /// Whether only leftovers are waited for.
-    pub(in crate::keeper) fn clearing(&self) -> bool {
+    pub(crate) fn clearing(&self) -> bool {
         matches!(self.phase, Phase::Clearing { .. })
     }
 
     /// Whether the main process has ended a moment ago, and only leftovers are waited for.
-    pub(in crate::keeper) fn just_clearing(&self, now: Moment) -> bool {
+    pub(crate) fn just_clearing(&self, now: Moment) -> bool {
         matches!(self.phase, Phase::Clearing { since, .. } if now.since(since) < JUST_CLEARING)
     }
 
     /// Whether it is there against our will, for so long that waiting makes no sense.
-    pub(in crate::keeper) fn stuck(&self) -> bool {
+    pub(crate) fn stuck(&self) -> bool {
         self.state() == ServiceState::Stuck
     }
 
-    pub(super) fn state(&self) -> ServiceState {
+    pub(crate) fn state(&self) -> ServiceState {
         match self.phase {
             Phase::Stopped => ServiceState::Stopped,
             Phase::Done => ServiceState::Done,
             Phase::Failed => ServiceState::Failed,
             Phase::Backoff { .. } => ServiceState::Backoff,
             Phase::Spawning { .. } | Phase::Up { ready: None, .. } => ServiceState::Starting,
+            Phase::Up { ready: Some(_), .. } if self.told.reloading => ServiceState::Reloading,
             Phase::Up { ready: Some(_), .. } => ServiceState::Running,
             Phase::Stopping { kill_at, killed: Some(killed) } if kill_at.since(killed) > STUCK_AFTER => ServiceState::Stuck,
             Phase::Clearing { stuck: true, .. } => ServiceState::Stuck,
@@ -56,7 +58,7 @@ impl Service {
     }
 
     /// What the supervisor is told.
-    pub(in crate::keeper) fn report(&self, now: Now) -> ServiceReport {
+    pub(crate) fn report(&self, now: Now) -> ServiceReport {
         let next_try = match self.phase {
             Phase::Backoff { until } => {
                 let wait = u64::try_from(until.since(now.moment).as_millis()).unwrap_or(u64::MAX);
@@ -71,7 +73,8 @@ impl Service {
             | Phase::Clearing { .. }
             | Phase::Foreign => None,
         };
-        let words = [self.trouble.as_str(), self.notes.as_str()];
+        let said = if self.pid.is_some() { self.told.words() } else { String::new() };
+        let words = [self.trouble.as_str(), said.as_str(), self.notes.as_str()];
         let words: Vec<&str> = words.into_iter().filter(|words| !words.is_empty()).collect();
         ServiceReport {
             group: self.spec.group.clone(),
@@ -88,6 +91,7 @@ impl Service {
             mount_mode: self.mode,
             last_exit: self.last_exit,
             message: words.join("; "),
+            start_extended: self.told.extended,
         }
     }
 }

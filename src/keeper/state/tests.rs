@@ -16,6 +16,8 @@ fn spec(kind: ServiceKind, program: &str, revision: u8) -> ServiceSpec {
             stop_timeout: Duration::from_secs(8),
             backoff,
             ready_when_started: true,
+            ready: crate::model::Ready::Started,
+            watchdog: None,
         },
         view: None,
     }

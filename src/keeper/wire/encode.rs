@@ -3,8 +3,8 @@
 use super::fields::{FieldError, Fields, Writer};
 use super::{Command, ExecOutcome, Hello, Message, Request};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, MountMode, Policy, PublicationId, ServiceKind, ServiceReport,
-    ServiceSpec, ServiceState, Signal, Timestamp, View,
+    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, MountMode, Policy, PublicationId, Ready, ServiceKind,
+    ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp, View,
 };
 
 /// A packet that cannot be read: with its attempt number, where that could be, so that it can be answered.
@@ -341,6 +341,8 @@ fn read_launch(fields: Fields<'_>) -> Result<Launch, FieldError> {
         },
         listen: fields.texts(9)?,
         hardening,
+        // Containers are not the keeper's.
+        container: None,
     })
 }
 
@@ -352,6 +354,16 @@ fn write_policy(writer: &mut Writer, policy: &Policy) {
     writer.u64(1, kind).i32(2, policy.stop_signal.0).duration(3, policy.stop_timeout);
     writer.duration(4, policy.backoff.min).duration(5, policy.backoff.max).duration(6, policy.backoff.reset_after);
     writer.u64(7, u64::from(policy.ready_when_started));
+    let ready = match policy.ready {
+        Ready::Started => 0,
+        Ready::Health => 1,
+        Ready::Notify => 2,
+        Ready::Fd => 3,
+    };
+    writer.u64(8, ready);
+    if let Some(watchdog) = policy.watchdog {
+        writer.duration(9, watchdog);
+    }
 }
 
 fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
@@ -360,12 +372,22 @@ fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
         1 => ServiceKind::Task,
         _ => return Err(FieldError::Invalid(1)),
     };
+    // An older supervisor knows of neither kind of message.
+    let ready = match fields.optional(8, Fields::u64)?.unwrap_or(0) {
+        0 => Ready::Started,
+        1 => Ready::Health,
+        2 => Ready::Notify,
+        3 => Ready::Fd,
+        _ => return Err(FieldError::Invalid(8)),
+    };
     Ok(Policy {
         kind,
         stop_signal: Signal(fields.i32(2)?),
         stop_timeout: fields.duration(3)?,
         backoff: Backoff { min: fields.duration(4)?, max: fields.duration(5)?, reset_after: fields.duration(6)? },
         ready_when_started: fields.u64(7)? != 0,
+        ready,
+        watchdog: fields.optional(9, Fields::duration)?,
     })
 }
 
@@ -390,6 +412,8 @@ pub(in crate::keeper) fn write_exit(writer: &mut Writer, exit: Exit) {
     match exit {
         Exit::Code(code) => writer.i32(1, code),
         Exit::Signal(signal) => writer.i32(2, signal.0),
+        // Who does not know the third takes it for what it also is.
+        Exit::OutOfMemory { limit } => writer.i32(2, Signal::KILL.0).u64(3, limit.unwrap_or(0)),
         Exit::Unknown => writer,
     };
 }
@@ -397,6 +421,9 @@ pub(in crate::keeper) fn write_exit(writer: &mut Writer, exit: Exit) {
 pub(in crate::keeper) fn read_exit(fields: Fields<'_>) -> Result<Exit, FieldError> {
     if let Some(code) = fields.optional(1, Fields::i32)? {
         return Ok(Exit::Code(code));
+    }
+    if let Some(limit) = fields.optional(3, Fields::u64)? {
+        return Ok(Exit::OutOfMemory { limit: Some(limit).filter(|limit| *limit > 0) });
     }
     Ok(fields.optional(2, Fields::i32)?.map_or(Exit::Unknown, |signal| Exit::Signal(Signal(signal))))
 }
@@ -435,6 +462,9 @@ fn write_report(writer: &mut Writer, report: &ServiceReport) {
     if let Some(exit) = report.last_exit {
         writer.record(14, |inner| write_exit(inner, exit));
     }
+    if let Some(extended) = report.start_extended {
+        writer.duration(16, extended);
+    }
 }
 
 fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
@@ -454,5 +484,6 @@ fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
         mount_mode: if fields.u64(13)? == 1 { MountMode::Namespace } else { MountMode::Symlink },
         last_exit: fields.optional(14, |fields, tag| read_exit(fields.record(tag)?))?,
         message: fields.text(15)?,
+        start_extended: fields.optional(16, Fields::duration)?,
     })
 }

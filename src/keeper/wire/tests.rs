@@ -1,7 +1,7 @@
 //! What is written reads back; what is not a message is refused.
 
 use super::*;
-use crate::model::{Backoff, Hardening, Launch, Limits, MountMode, PublicationId, ServiceKind, ServiceState, Timestamp};
+use crate::model::{Backoff, Hardening, Launch, Limits, MountMode, PublicationId, Ready, ServiceKind, ServiceState, Timestamp};
 use proptest::prelude::*;
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -25,13 +25,17 @@ fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (any::<bool>(), any::<i32>(), duration(), duration(), duration(), duration(), any::<bool>()).prop_map(
-        |(task, signal, stop_timeout, min, max, reset_after, ready_when_started)| Policy {
+    let ready = prop::sample::select(vec![Ready::Started, Ready::Health, Ready::Notify, Ready::Fd]);
+    let timing = (duration(), duration(), duration(), duration(), prop::option::of(duration()));
+    (any::<bool>(), any::<i32>(), timing, any::<bool>(), ready).prop_map(
+        |(task, signal, (stop_timeout, min, max, reset_after, watchdog), ready_when_started, ready)| Policy {
             kind: if task { ServiceKind::Task } else { ServiceKind::Daemon },
             stop_signal: Signal(signal),
             stop_timeout,
             backoff: Backoff { min, max, reset_after },
             ready_when_started,
+            ready,
+            watchdog,
         },
     )
 }
@@ -57,6 +61,7 @@ fn launch() -> impl Strategy<Value = Launch> {
             limits,
             listen,
             hardening,
+            container: None,
         },
     )
 }
@@ -103,6 +108,7 @@ fn exit() -> impl Strategy<Value = Exit> {
     prop_oneof![
         any::<i32>().prop_map(Exit::Code),
         any::<i32>().prop_map(|signal| Exit::Signal(Signal(signal))),
+        proptest::option::of(1u64..).prop_map(|limit| Exit::OutOfMemory { limit }),
         Just(Exit::Unknown)
     ]
 }
@@ -111,7 +117,8 @@ fn report() -> impl Strategy<Value = ServiceReport> {
     let state = prop::sample::select(vec![ServiceState::Waiting, ServiceState::Running, ServiceState::Unknown]);
     let first = (group(), state, any::<Option<u32>>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<u64>>());
     let second = (digest(), policy(), digest(), prop::option::of(publication()), any::<bool>(), prop::option::of(exit()), ".*");
-    (first, second).prop_map(|(first, second)| ServiceReport {
+    let second = (second, prop::option::of(duration()));
+    (first, second).prop_map(|(first, (second, start_extended))| ServiceReport {
         group: first.0,
         state: first.1,
         pid: first.2,
@@ -126,6 +133,7 @@ fn report() -> impl Strategy<Value = ServiceReport> {
         mount_mode: if second.4 { MountMode::Namespace } else { MountMode::Symlink },
         last_exit: second.5,
         message: second.6,
+        start_extended,
     })
 }
 

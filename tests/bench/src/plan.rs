@@ -181,5 +181,6 @@ fn running(spec: &ServiceSpec) -> ServiceReport {
         mount_mode: MountMode::Namespace,
         last_exit: None,
         message: String::new(),
+        start_extended: None,
     }
 }

@@ -21,6 +21,9 @@ const END: i32 = 15;
 pub(crate) fn serve(begun: u64, fifo: &str, config: Option<&str>) -> Result<bool, Failure> {
     let mut out = File::options().write(true).open(fifo)?;
     writeln!(out, "main {} {begun} -", std::process::id())?;
+    if Path::new("notification-fd").exists() {
+        std::fs::write("/proc/self/fd/3", "\n")?;
+    }
     let signals = tagfall::sys::process::signal_fd(&[TOLD, END])?;
     loop {
         poll(&mut [PollFd::new(&signals, PollFlags::IN)], None)?;

@@ -17,7 +17,7 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
         let folder = dir.path().join(format!("groups/web{number}"));
         std::fs::create_dir_all(folder.join("config"))?;
         std::fs::write(folder.join("group.toml"), manifest(number))?;
-        std::fs::write(folder.join("config/app.conf.hbs"), "port = {{cfg.port}}\nname = {{cfg.name}}\nin {{svc.name}}\n")?;
+        std::fs::write(folder.join("config/app.conf.hbs"), "port = {{cfg.port}}\nname = {{cfg.name}}\nin {{svc.service}}\n")?;
     }
     let mut parsed = Vec::new();
     for _ in 0..ROUNDS {
@@ -35,7 +35,8 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
         let output = Command::new(tagfall()?).arg("check").arg(dir.path()).stdin(Stdio::null()).output()?;
         commands.push(ms_between(begun, now_ns()));
         if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+            let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+            return Err(said.chars().take(1_000).collect::<String>().into());
         }
     }
     let commands = Sample::new(commands);

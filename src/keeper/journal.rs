@@ -209,7 +209,8 @@ mod tests {
             launch: Launch { argv: vec!["/bin/true".to_owned()], ..Launch::default() },
             policy: Policy {
                 ready: crate::model::Ready::Notify,
-                watchdog: Some(Duration::from_secs(3)),
+                // What a running process has said is not written down: see `Service::heard_again`.
+                watchdog: None,
                 kind: ServiceKind::Daemon,
                 stop_signal: Signal::TERM,
                 stop_timeout: Duration::from_secs(8),

@@ -210,6 +210,37 @@ pub mod process {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// What the kernel says of the process behind a pidfd: the first version of its struct, which newer ones only lengthen.
+    #[repr(C)]
+    struct PidfdInfo {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+
+    /// How the process behind a pidfd has ended, though it may be nobody's child here; `None` where that is not known (yet):
+    /// before it was waited for by its parent, and on kernels before 6.15.
+    pub fn pidfd_exit(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+        /// `PIDFD_INFO_EXIT`.
+        const EXIT: u64 = 1 << 3;
+        /// `_IOWR(0xff, 11, struct pidfd_info)`.
+        const GET_INFO: libc::c_ulong = 0xc000_ff0b | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16);
+        let mut info = PidfdInfo { mask: EXIT, cgroup: 0, ids: [0; 11], exit_code: 0 };
+        #[expect(unsafe_code, reason = "the struct is as long as the request's number says, and lives until the call returns")]
+        let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as libc::Ioctl, &raw mut info) };
+        (result == 0 && info.mask & EXIT != 0).then(|| exit_of_status(info.exit_code))
+    }
+
+    /// How a process ended, by the status that wait(2) gives.
+    pub fn exit_of_status(status: c_int) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(crate::model::Signal(libc::WTERMSIG(status)))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
     /// Marks all descriptors from `first` on as closed by the next exec.
     pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         #[expect(unsafe_code, reason = "close-on-exec closes nothing now; no descriptor in use is taken away")]

@@ -4,6 +4,7 @@
 //! keeper, which lives as long as the host, the memory that it touches.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::text::Out;
@@ -39,10 +40,23 @@ fn show_as(name: &std::ffi::CStr) {
 }
 
 fn keeper(args: impl Iterator<Item = OsString>) -> Result<ExitCode, CliError> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.first().is_some_and(|first| first == keeper::ASK_VERSION) {
+        return writeln!(std::io::stdout(), "{}", keeper::STATE_VERSION)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| CliError::could_not_run("say which state is known", error));
+    }
+    let resume = args.first().is_some_and(|first| first == keeper::RESUME) && args.len() > 2;
+    let descriptor = resume.then(|| args.drain(..2).nth(1)).flatten();
+    let descriptor = descriptor.and_then(|number| number.to_str()?.parse().ok());
     let Some(config) = KeeperConfig::from_args(args) else {
         return Err(CliError::usage("the keeper needs its arguments", "`tagfall supervise` starts it"));
     };
-    keeper::run(config).map_err(|error| CliError::could_not_run("keep services", error))
+    match descriptor {
+        Some(descriptor) => keeper::resume(config, descriptor),
+        None => keeper::run(config),
+    }
+    .map_err(|error| CliError::could_not_run("keep services", error))
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use crate::manifest::{Settings, VerifyMode, parse_settings};
 pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = "SIGTERM and SIGINT stop the services in order, take the mounts away and exit 0.\n\n\
+#[command(after_long_help = "SIGTERM and SIGINT stop the services in order, take the mounts away and exit 0.\n\
+    SIGHUP exchanges the program for the one that is in its place now; services run on.\n\n\
     Examples:\n  tagfall supervise\n  tagfall supervise --config ./supervisor.toml\n  \
     tagfall supervise --set source.url=/srv/config.git --set source.verify.mode=off --set data_dir=./data\n  \
     TAGFALL_SOURCE__URL=/srv/config.git tagfall supervise")]
@@ -121,8 +122,24 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     let mut supervisor_args = args.place.to_args();
     supervisor_args.extend(std::iter::repeat_n("--verbose".into(), usize::from(context.global.verbose)));
     let config = KeeperConfig { data_dir, supervisor_program: None, supervisor_args };
-    let error = std::process::Command::new("/proc/self/exe").arg0("tagfall").arg("keeper").args(config.to_args()).exec();
+    let error = std::process::Command::new("/proc/self/exe").arg0(own_name()).arg("keeper").args(config.to_args()).exec();
     Err(CliError::could_not_run("become the keeper", error))
+}
+
+/// The path under which this program was started, by which the keeper finds the next one after an upgrade, be it through a
+/// link; its name alone where that is not known.
+fn own_name() -> OsString {
+    let first = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let candidates = if first.components().count() > 1 {
+        vec![first]
+    } else {
+        std::env::split_paths(&folders).map(|folder| folder.join(&first)).collect()
+    };
+    let own = std::env::current_exe().ok();
+    let is_own = |path: &PathBuf| std::fs::canonicalize(path).ok().is_some_and(|found| Some(found) == own);
+    let found = candidates.into_iter().find(is_own).and_then(|path| std::path::absolute(path).ok());
+    found.map_or_else(|| "tagfall".into(), PathBuf::into_os_string)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -16,12 +18,14 @@ use super::commands::Running;
 use super::config::KeeperConfig;
 use super::ending::Ending;
 use super::error::KeeperError;
-use super::journal::{Contents, Journal};
+use super::exchange::Exchange;
+use super::journal::Journal;
 use super::link::{Link, Supervisor};
+use super::log::Scratch;
 use super::poller::{Poller, Source, Token};
 use super::proc;
 use super::rights::Rights;
-use super::services::{Entry, ForeignProcess};
+use super::services::Entry;
 use super::state::{Context, Event};
 use super::wire::PACKET_MAX_BYTES;
 use crate::model::{Digest, Exit, GroupName, Moment, Now, Timestamp};
@@ -58,16 +62,23 @@ pub(super) struct Engine {
     pub(super) packet: Vec<u8>,
     pub(super) commands: BTreeMap<u64, Running>,
     pub(super) command_ids: u64,
-    journal: Journal,
-    journal_failed: bool,
+    pub(super) journal: Journal,
+    pub(super) journal_failed: bool,
     /// Something has happened that the journal may have to tell.
     pub(super) journal_due: bool,
-    /// Processes of an earlier keeper whose service has not been asked for yet.
-    pub(super) foreign: BTreeMap<GroupName, ForeignProcess>,
     /// Tasks that an earlier keeper saw done.
     pub(super) done: BTreeMap<GroupName, Digest>,
     pub(super) ending: Option<Ending>,
     pub(super) buffer: Vec<u8>,
+    /// Through which outputs are looked at.
+    pub(super) scratch: Rc<Scratch>,
+    /// Descriptors that this process keeps when it becomes another program, beside outputs.
+    pub(super) kept: Vec<(String, OwnedFd)>,
+    /// Which file this program is, and under which name: where its successor will be.
+    pub(super) program: PathBuf,
+    pub(super) exchange: Option<Exchange>,
+    /// Who is in which session, as found in this turn of the loop.
+    pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
 }
 
 impl Engine {
@@ -82,11 +93,11 @@ impl Engine {
         let mut poller = Poller::new().map_err(KeeperError::setup("make an epoll instance"))?;
         let signals_token = poller.add(&signals, Source::Signals).map_err(KeeperError::setup("wait for signals"))?;
         let boot_id = proc::boot_id().map_err(KeeperError::setup("read the boot id"))?;
-        let (journal, contents, words) = Journal::open(&config.data_dir)
-            .map_err(|source| KeeperError::DataDir { path: config.data_dir.join("keeper/journal"), source })?;
-        if let Some(words) = words {
+        let (journal, saved, words) = Journal::open(&config.data_dir, &boot_id)?;
+        for words in words {
             say(&words);
         }
+        let scratch = Rc::new(Scratch::new().map_err(KeeperError::setup("make a pipe"))?);
         let mut engine = Self {
             one_thread,
             config,
@@ -107,14 +118,18 @@ impl Engine {
             journal,
             journal_failed: false,
             journal_due: true,
-            foreign: BTreeMap::new(),
-            done: contents.done.clone(),
+            done: BTreeMap::new(),
             ending: None,
             buffer: vec![0; READ_BYTES],
+            scratch,
+            kept: Vec::new(),
+            program: super::exchange::own_program(),
+            exchange: None,
+            sessions: None,
         };
-        engine.find_foreign(contents);
+        engine.adopt_all(saved);
         for (group, members) in engine.cgroups.populated() {
-            if !engine.foreign.contains_key(&group) {
+            if !engine.services.contains_key(&group) {
                 say(&format!(
                     "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
                 ));
@@ -125,17 +140,23 @@ impl Engine {
 
     /// Runs until the end that a signal asks for.
     pub(super) fn run(&mut self) -> Result<(), KeeperError> {
+        self.regain_voices();
+        // What has ended before this program was there to be told.
+        self.reap();
         self.start_supervisor();
         // It lives as long as the host: what only starting up needed is not held for all that time.
         crate::sys::memory::give_back();
         loop {
             self.write_journal();
             self.flush_link();
+            self.advance_exchange();
             if self.advance_ending() {
+                self.lay_down();
                 self.cgroups.close();
                 return Ok(());
             }
             let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
+            self.sessions = None;
             for source in sources {
                 self.ready(source);
             }
@@ -166,7 +187,7 @@ impl Engine {
         for signal in signals {
             match signal {
                 libc::SIGCHLD => self.reap(),
-                libc::SIGHUP => say("SIGHUP: the keeper cannot exchange itself yet; nothing was changed"),
+                libc::SIGHUP => self.begin_exchange(),
                 _ => self.begin_ending(),
             }
         }
@@ -203,7 +224,11 @@ impl Engine {
     fn until_deadline(&self) -> Option<Duration> {
         let services = self.services.values().filter_map(|entry| entry.service.deadline());
         let commands = self.commands.values().filter_map(Running::deadline);
-        let others = [self.supervisor.restart_at(), self.ending.as_ref().and_then(Ending::deadline)];
+        let others = [
+            self.supervisor.restart_at(),
+            self.ending.as_ref().and_then(Ending::deadline),
+            self.exchange.map(Exchange::deadline),
+        ];
         let next = services.chain(commands).chain(others.into_iter().flatten()).min()?;
         Some(next.since(now().moment))
     }
@@ -225,6 +250,16 @@ impl Engine {
         }
     }
 
+    /// After an end that was asked for: what is at rest begins anew under the next keeper, but for tasks that are done.
+    fn lay_down(&mut self) {
+        for entry in self.services.values_mut() {
+            entry.service.lay_down();
+            entry.unsaved = true;
+        }
+        self.journal_due = true;
+        self.write_journal();
+    }
+
     /// What a decision may depend on.
     pub(super) fn context(&self) -> Context {
         let mut roll = [0; 4];
@@ -233,23 +268,18 @@ impl Engine {
         Context { now: now(), roll: u32::from_ne_bytes(roll) }
     }
 
-    fn write_journal(&mut self) {
+    pub(super) fn write_journal(&mut self) {
         if !std::mem::take(&mut self.journal_due) {
             return;
         }
-        let mut running: BTreeMap<_, _> =
-            self.foreign.iter().map(|(group, process)| (group.clone(), process.record.clone())).collect();
-        let mut done = self.done.clone();
-        for (group, entry) in &self.services {
-            if let Some(record) = entry.record() {
-                running.insert(group.clone(), record);
+        let mut result = Ok(());
+        for entry in self.services.values_mut().filter(|entry| entry.unsaved) {
+            let started = entry.held().map(|(_, record)| record.started);
+            match self.journal.write(&entry.service, started) {
+                Ok(()) => entry.unsaved = false,
+                Err(error) => result = Err(error),
             }
-            match entry.service.done {
-                Some(revision) => done.insert(group.clone(), revision),
-                None => done.remove(group),
-            };
         }
-        let result = self.journal.write(Contents { boot_id: self.boot_id.clone(), running, done });
         if let Err(error) = &result
             && !self.journal_failed
         {

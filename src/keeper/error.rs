@@ -26,6 +26,20 @@ pub enum KeeperError {
         /// Who has it, as far as it is known.
         holder: String,
     },
+    /// A newer program has kept the services.
+    #[error(
+        "the services' records in `{}` were written by a newer tagfall (version {version}, this one knows {known}); nothing was \
+         touched and services run on: start the newer one again",
+        .path.display()
+    )]
+    Newer {
+        /// The folder of records.
+        path: PathBuf,
+        /// Their version.
+        version: u64,
+        /// The newest that this program reads.
+        known: u64,
+    },
     /// The kernel refused something that the keeper cannot do without.
     #[error("the keeper cannot {step}")]
     Setup {

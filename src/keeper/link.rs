@@ -189,6 +189,10 @@ impl Engine {
             self.supervisor_is_away();
             return;
         }
+        if self.exchange.is_some() {
+            // The next program starts the next one.
+            return;
+        }
         say(&format!("the supervisor {}; services run on, and it is started again", end_words(exit)));
         let lived = now().moment.since(self.supervisor.started).as_millis();
         if lived >= u128::from(LIVED_MS) {

@@ -38,6 +38,20 @@ impl Drop for Held {
     }
 }
 
+impl Held {
+    /// The one of a declaration that the program before had open.
+    pub(super) fn inherited(entry: &str, fd: OwnedFd) -> Option<Self> {
+        let address = Address::parse(entry).ok()?;
+        let name = address.name();
+        let path = if let Address::Unix(path) = address { Some(path) } else { None };
+        Some(Self { entry: entry.to_owned(), name, fd, path })
+    }
+
+    pub(super) fn entry(&self) -> (&str, &OwnedFd) {
+        (&self.entry, &self.fd)
+    }
+}
+
 /// Copies of sockets, and the variables that tell of them.
 pub(super) type Given = (Vec<OwnedFd>, Vec<(String, String)>);
 

@@ -9,8 +9,10 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, tee};
 
 use super::wire::{LOG_FILES, LOG_LINE_MAX_BYTES, log_dir, stream_letter};
 use crate::model::{GroupName, LogStream, Timestamp};
@@ -21,11 +23,58 @@ const FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Formatted lines are written once so many bytes have come together.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// So many reads empty a FIFO that nobody writes to, with a buffer as large as a FIFO.
-const DRAIN_READS: usize = 4;
+/// So many reads empty a FIFO that nobody writes to, with the buffer that the loop has.
+const DRAIN_READS: usize = 1 + FIFO_BYTES / (64 * 1024);
 
 /// A partial line's buffer larger than this is given back once it is empty.
 const KEPT_BYTES: usize = 512;
+
+/// Bytes that a FIFO takes in while nobody reads it: a service goes on for so long while no keeper is there. A user's limit
+/// (/proc/sys/fs/pipe-user-pages-soft) may leave it at the system's default.
+const FIFO_BYTES: usize = 1024 * 1024;
+
+/// A pipe through which a FIFO is looked at before anything is taken from it: what a killed keeper had read but not written
+/// would be lost.
+pub(super) struct Scratch {
+    read: OwnedFd,
+    write: OwnedFd,
+    nowhere: OwnedFd,
+}
+
+impl Scratch {
+    pub(super) fn new() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let nowhere = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { read, write, nowhere })
+    }
+
+    /// Copies what is there, without taking it.
+    fn look(&self, fifo: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let there = tee(fifo, &self.write, buffer.len(), SpliceFlags::NONBLOCK)?;
+        let mut length = 0;
+        while length < there {
+            match rustix::io::read(&self.read, &mut buffer[length..there]) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(length)
+    }
+
+    /// Takes so many bytes, which have been looked at.
+    fn take(&self, fifo: &OwnedFd, mut length: usize) {
+        while length > 0 {
+            match splice(fifo, None, &self.nowhere, None, length, SpliceFlags::NONBLOCK) {
+                Ok(taken) if taken > 0 => length -= taken,
+                Err(rustix::io::Errno::INTR) => {}
+                // Nobody else reads it: it cannot have become less.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
 
 /// One of the two streams.
 struct Stream {
@@ -39,17 +88,23 @@ pub(super) struct Output {
     stdout: Stream,
     stderr: Stream,
     file: LogFile,
+    scratch: Rc<Scratch>,
 }
 
 impl Output {
     /// Opens or makes what the output of a service goes through.
-    pub(super) fn open(data_dir: &Path, group: &GroupName) -> io::Result<Self> {
+    pub(super) fn open(data_dir: &Path, group: &GroupName, scratch: &Rc<Scratch>) -> io::Result<Self> {
         let fifos = data_dir.join("keeper").join("output");
         private_dir(&fifos)?;
         let stdout = Stream::open(fifos.join(format!("{group}.stdout")))?;
         let stderr = Stream::open(fifos.join(format!("{group}.stderr")))?;
         let dir = log_dir(data_dir, group);
-        Ok(Self { stdout, stderr, file: LogFile { dir, file: None, size: 0, dropped: 0, torn: false } })
+        Ok(Self {
+            stdout,
+            stderr,
+            file: LogFile { dir, file: None, size: 0, dropped: 0, torn: false },
+            scratch: Rc::clone(scratch),
+        })
     }
 
     /// The end that a service gets.
@@ -62,16 +117,25 @@ impl Output {
         self.stream(stream).fifo.as_fd()
     }
 
-    /// Reads once what is there, at most a buffer full, and logs its whole lines. Says whether there was anything.
+    /// Reads once what is there, at most a buffer full, and logs its whole lines. Says whether there was anything. What
+    /// follows the last whole line is left for the next time, when there may be more of it.
     pub(super) fn take(&mut self, stream: LogStream, buffer: &mut [u8], time: Timestamp) -> bool {
+        self.take_some(stream, buffer, time, false)
+    }
+
+    fn take_some(&mut self, stream: LogStream, buffer: &mut [u8], time: Timestamp, all: bool) -> bool {
         let (from, file) = match stream {
             LogStream::Stdout => (&mut self.stdout, &mut self.file),
             LogStream::Stderr => (&mut self.stderr, &mut self.file),
         };
-        let Ok(length) = rustix::io::read(&from.fifo, &mut *buffer) else { return false };
+        let Ok(there) = self.scratch.look(&from.fifo, buffer) else { return false };
+        let whole = buffer[..there].iter().rposition(|byte| *byte == b'\n').filter(|_| !all);
+        let length = whole.map_or(there, |at| at + 1);
         let mut lines = Lines::new(file, stream, time);
         lines.take(&mut from.partial, &buffer[..length]);
         lines.write();
+        // Only now: killed in between, a keeper leaves lines to be logged twice rather than never.
+        self.scratch.take(&from.fifo, length);
         length > 0
     }
 
@@ -80,7 +144,7 @@ impl Output {
     pub(super) fn drain(&mut self, buffer: &mut [u8], time: Timestamp) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             for _ in 0..DRAIN_READS {
-                if !self.take(stream, buffer, time) {
+                if !self.take_some(stream, buffer, time, true) {
                     break;
                 }
             }
@@ -93,6 +157,14 @@ impl Output {
                 lines.line(&std::mem::take(&mut from.partial));
             }
             lines.write();
+        }
+    }
+
+    /// The beginning of a line whose end has not come yet.
+    pub(super) fn partial(&mut self, stream: LogStream) -> &mut Vec<u8> {
+        match stream {
+            LogStream::Stdout => &mut self.stdout.partial,
+            LogStream::Stderr => &mut self.stderr.partial,
         }
     }
 
@@ -125,6 +197,8 @@ impl Stream {
         }
         // Held open for writing too, so that the end of the last writer does not show as an end that never goes away.
         let fifo = open(&path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+        // It may be as it was: then it holds less.
+        let _ = fcntl_setpipe_size(&fifo, FIFO_BYTES);
         Ok(Self { path, fifo, partial: Vec::new() })
     }
 }
@@ -298,7 +372,7 @@ mod tests {
     fn stage() -> (tempfile::TempDir, GroupName, Output) {
         let data = tempfile::tempdir().unwrap();
         let group: GroupName = "web".parse().unwrap();
-        let output = Output::open(data.path(), &group).unwrap();
+        let output = Output::open(data.path(), &group, &Rc::new(Scratch::new().unwrap())).unwrap();
         (data, group, output)
     }
 

@@ -11,20 +11,25 @@
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
-//! | `log.rs`, `journal.rs`, `lock.rs` | what is on disk |
+//! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
 //! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
+//! | `adopt.rs` | what an earlier keeper has left |
+//! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
 //! | `ending.rs` | the end |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
-//! service does, an event in `state.rs`. Left open for what is to come: the
-//! journal with `Engine::find_foreign` is where a successor would adopt.
+//! service does, an event in `state.rs`.
 
+mod adopt;
 mod cgroup;
 mod commands;
 mod config;
 mod ending;
 mod engine;
 mod error;
+mod exchange;
+mod handover;
+mod hold;
 mod journal;
 mod link;
 mod listen;
@@ -44,12 +49,30 @@ pub mod wire;
 
 pub use config::KeeperConfig;
 pub use error::KeeperError;
+pub use journal::STATE_VERSION;
+
+/// First argument of the hidden subcommand `keeper` when it is asked which [`STATE_VERSION`] it knows.
+pub const ASK_VERSION: &str = "--state-version";
+
+/// First argument of the hidden subcommand `keeper` when it goes on in the place of another program; the number of the
+/// descriptor with what that one hands over follows.
+pub const RESUME: &str = "--adopt-fd";
 
 /// Runs the keeper until a signal asks for its end: the body of the hidden subcommand `keeper`. It takes over this whole
 /// process, which must have a single thread: its signals, its children, its limit of open files.
 pub fn run(config: KeeperConfig) -> Result<std::process::ExitCode, KeeperError> {
     let lock = lock::take(&config.data_dir)?;
-    engine::Engine::new(config)?.run()?;
-    drop(lock);
+    let mut engine = engine::Engine::new(config)?;
+    engine.keep(handover::LOCK, lock.into());
+    engine.run()?;
+    Ok(std::process::ExitCode::SUCCESS)
+}
+
+/// Goes on as the keeper of this process, which was another program before: see [`RESUME`].
+pub fn resume(config: KeeperConfig, descriptor: i32) -> Result<std::process::ExitCode, KeeperError> {
+    let handed = handover::Handover::take(descriptor).map_err(KeeperError::setup("read what its predecessor hands over"))?;
+    let mut engine = engine::Engine::new(config)?;
+    engine.take_over(handed);
+    engine.run()?;
     Ok(std::process::ExitCode::SUCCESS)
 }

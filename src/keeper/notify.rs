@@ -12,7 +12,7 @@ use rustix::fs::{Gid, Mode, Uid};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::engine::{Engine, Owner, say};
+use super::engine::{Engine, Owner, now, say};
 use super::poller::{Source, Token};
 use super::proc::{self, Stat};
 use super::spawn::owner_of;
@@ -57,6 +57,17 @@ pub(super) fn sockets_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("run/notify")
 }
 
+fn socket_path(data_dir: &Path, group: &GroupName) -> PathBuf {
+    sockets_dir(data_dir).join(format!("{group}.sock"))
+}
+
+impl Voice {
+    /// What stays open when this process becomes another program: socket and pipe.
+    pub(super) fn kept(&self) -> [Option<&OwnedFd>; 2] {
+        [&self.socket, &self.pipe].map(|held| held.as_ref().map(|(fd, _)| fd))
+    }
+}
+
 /// Makes the socket of a service, for its user only. Where its path is too long for one, it has a name outside of the file
 /// system instead, which anybody may write to; who writes is looked at in either case.
 fn open_socket(data_dir: &Path, group: &GroupName, (uid, gid): (u32, u32)) -> io::Result<(OwnedFd, String, Option<PathBuf>)> {
@@ -64,7 +75,7 @@ fn open_socket(data_dir: &Path, group: &GroupName, (uid, gid): (u32, u32)) -> io
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_passcred(&socket, true)?;
     let dir = sockets_dir(data_dir);
-    let path = dir.join(format!("{group}.sock"));
+    let path = socket_path(data_dir, group);
     let Ok(address) = SocketAddrUnix::new(&path) else {
         let name = format!("tagfall/{}/{group}", std::process::id());
         bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
@@ -150,6 +161,49 @@ impl Engine {
             entry.voice = Some(voice);
         }
         Ok(means)
+    }
+
+    /// Hears services again that run on: by what the program before kept open, else by a new socket in the place of the
+    /// old one. A pipe is not to be had again; nor is a name outside of the file system, which was another process's.
+    pub(super) fn regain_voices(&mut self) {
+        let silent = self.services.iter().filter(|(_, entry)| entry.process.is_some() && entry.voice.is_none());
+        let silent: Vec<GroupName> = silent.map(|(group, _)| group.clone()).collect();
+        for group in silent {
+            let Some(entry) = self.services.get(&group) else { continue };
+            let (policy, user) = (entry.service.spec.policy, entry.service.spec.launch.user.clone());
+            if policy.ready != Ready::Notify && policy.watchdog.is_none() {
+                continue;
+            }
+            if SocketAddrUnix::new(socket_path(&self.config.data_dir, &group)).is_err() {
+                continue;
+            }
+            let owner = owner_of(user.as_deref(), &self.rights);
+            match open_socket(&self.config.data_dir, &group, owner) {
+                Ok((socket, _, _)) => self.regain_voice(&group, Some(socket), None),
+                Err(error) => say(&format!("`{group}` runs on, but cannot be heard: its socket cannot be made: {error}")),
+            }
+        }
+    }
+
+    /// Hears a service by these.
+    pub(super) fn regain_voice(&mut self, group: &GroupName, socket: Option<OwnedFd>, pipe: Option<OwnedFd>) {
+        let Some(entry) = self.services.get_mut(group).filter(|entry| entry.process.is_some()) else { return };
+        let (uid, _) = owner_of(entry.service.spec.launch.user.as_deref(), &self.rights);
+        let mut add = |fd: OwnedFd, source| match self.poller.add(&fd, source) {
+            Ok(token) => Some((fd, token)),
+            Err(error) => {
+                say(&format!("`{group}` runs on, but cannot be heard: {error}"));
+                None
+            }
+        };
+        let socket = socket.and_then(|fd| add(fd, Source::Notify(group.clone())));
+        let pipe = pipe.and_then(|fd| add(fd, Source::ReadyPipe(group.clone())));
+        let path =
+            Some(socket_path(&self.config.data_dir, group)).filter(|path| socket.is_some() && SocketAddrUnix::new(path).is_ok());
+        if socket.is_some() {
+            entry.service.heard_again(now().moment);
+        }
+        entry.voice = Some(Voice { socket, path, pipe, uid });
     }
 
     pub(super) fn close_voice(&mut self, group: &GroupName) {

@@ -1,5 +1,6 @@
 //! Reading /proc: who a process is, what it started, and to which service it belongs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -16,6 +17,8 @@ pub(super) struct Stat {
     /// It is in the middle of an exec, or about to be gone: its environment does not show. The kernel sets the end of the
     /// code last, after the environment, so that it is zero until then; where we may not look, it is one.
     pub(super) in_between: bool,
+    /// It has ended, and only waits to be waited for.
+    pub(super) zombie: bool,
 }
 
 /// Whether a process belongs to a service.
@@ -54,7 +57,24 @@ fn parse_stat(text: &str) -> Option<Stat> {
         session: field(6)?.parse().ok()?,
         started: field(22)?.parse().ok()?,
         in_between: field(27).is_some_and(|end_of_code| *end_of_code == "0"),
+        zombie: field(3).is_some_and(|state| matches!(*state, "Z" | "X")),
     })
+}
+
+/// How a process that has ended and was not waited for yet did so; `None` where it is no such one, or where we may not know.
+pub(super) fn exit_of_zombie(pid: u32, started: u64) -> Option<crate::model::Exit> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3);
+    let same = field(22)?.parse() == Ok(started) && *field(3)? == "Z";
+    let status: i32 = field(52)?.parse().ok()?;
+    // Zero is also what those are told who may not know.
+    let may_know = status != 0 || {
+        use std::os::unix::fs::MetadataExt as _;
+        let own = rustix::process::geteuid();
+        own.is_root() || fs::metadata(format!("/proc/{pid}")).ok()?.uid() == own.as_raw()
+    };
+    (same && may_know).then(|| crate::sys::process::exit_of_status(status))
 }
 
 /// The kernel's id of this boot.
@@ -88,9 +108,13 @@ fn everyone() -> Vec<(u32, Stat)> {
     pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
-/// Processes of a session that are no descendants of ours.
-pub(super) fn session_members(session: u32) -> Vec<u32> {
-    everyone().into_iter().filter(|(_, stat)| stat.session == session).map(|(pid, _)| pid).collect()
+/// All live processes by the session that they belong to.
+pub(super) fn sessions() -> BTreeMap<u32, Vec<u32>> {
+    let mut sessions = BTreeMap::<u32, Vec<u32>>::new();
+    for (pid, stat) in everyone().into_iter().filter(|(_, stat)| !stat.zombie) {
+        sessions.entry(stat.session).or_default().push(pid);
+    }
+    sessions
 }
 
 /// A process and all that descends from it.
@@ -147,7 +171,10 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_hides_nothing() {
         let text = "7 (a) S (b c) S 1 2 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 1, group: 2, session: 3, started: 4242, in_between: false }));
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat { parent: 1, group: 2, session: 3, started: 4242, in_between: false, zombie: false })
+        );
         assert_eq!(parse_stat("7 (a"), None);
         assert_eq!(parse_stat(""), None);
     }
@@ -156,6 +183,30 @@ mod tests {
     fn nobody_signals_everyone_or_init() {
         assert!(pid_of(0).is_none() && pid_of(1).is_none() && pid_of(u32::MAX).is_none());
         assert!(pid_of(2).is_some());
+    }
+
+    #[test]
+    fn how_a_process_ended_is_known_before_and_after_it_was_waited_for() {
+        use crate::model::{Exit, Signal as Number};
+        use crate::sys::process::pidfd_exit;
+        use std::os::fd::AsFd as _;
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+        let tells = (numbers.next(), numbers.next()) >= (Some(6), Some(15));
+        for (script, exit) in [("exit 7", Exit::Code(7)), ("kill -9 $$", Exit::Signal(Number::KILL)), ("exit 0", Exit::Code(0))] {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+            let started = stat(child.id()).unwrap().started;
+            rustix::process::waitid(
+                rustix::process::WaitId::Pid(Pid::from_child(&child)),
+                rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+            )
+            .unwrap();
+            assert_eq!(exit_of_zombie(child.id(), started), Some(exit));
+            assert_eq!(exit_of_zombie(child.id(), started + 1), None);
+            child.wait().unwrap();
+            assert_eq!(pidfd_exit(pidfd.as_fd()), tells.then_some(exit), "Linux {release}");
+        }
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::adopt::Found;
 use super::engine::{Engine, Owner, now, say};
-use super::journal::{Contents, Record};
+use super::hold;
+use super::journal::Record;
 use super::listen::Held;
 use super::log::Output;
 use super::mounts;
 use super::notify::Voice;
 use super::poller::{Source, Token};
-use super::proc::{self, Fit, Marks, Stat};
+use super::proc::{self, Fit, Marks};
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
@@ -32,24 +34,19 @@ pub(super) struct Process {
     pub(super) foreign: Option<Token>,
 }
 
-/// A process that an earlier keeper started.
-pub(super) struct ForeignProcess {
-    pub(super) record: Record,
-    pidfd: OwnedFd,
-    token: Token,
-}
-
 /// A service and what belongs to it.
 pub(super) struct Entry {
     pub(super) service: Service,
     pub(super) process: Option<Process>,
     pub(super) marks: Option<Marks>,
-    /// Whether what is left of it descends from an earlier keeper, not from this one.
-    was_foreign: bool,
+    /// Whether what is left of it descends from an earlier keeper, not from this one; then, the start of its main process.
+    was_foreign: Option<u64>,
     output: Option<Output>,
     output_tokens: Vec<(LogStream, Token)>,
     /// Something has changed since the last report.
     pub(super) dirty: bool,
+    /// Something has changed that the journal may have to tell.
+    pub(super) unsaved: bool,
     pub(super) show_failed: Option<String>,
     /// Why it goes without a mount namespace although there are rights to make one.
     without_namespace: Option<String>,
@@ -65,10 +62,11 @@ impl Entry {
             service,
             process: None,
             marks: None,
-            was_foreign: false,
+            was_foreign: None,
             output: None,
             output_tokens: Vec::new(),
             dirty: true,
+            unsaved: true,
             show_failed: None,
             without_namespace: None,
             voice: None,
@@ -76,9 +74,38 @@ impl Entry {
         }
     }
 
-    /// For the journal.
-    pub(super) fn record(&self) -> Option<Record> {
-        self.process.as_ref().map(|process| process.record.clone())
+    /// A service whose process of an earlier keeper lives, in a mount namespace of its own where that is named.
+    pub(super) fn adopted(service: Service, found: Found, namespace: Option<String>) -> Self {
+        let Found { record, pidfd, token } = found;
+        let variable = variable(&service.spec.group);
+        let marks = Marks { session: Some(record.pid), namespace: namespace.clone(), variable };
+        let was_foreign = token.is_some().then_some(record.started);
+        let process = Process {
+            pidfd,
+            record,
+            status: None,
+            what: String::new(),
+            notes: Vec::new(),
+            view: None,
+            namespace: namespace.is_some(),
+            foreign: token,
+        };
+        Self { process: Some(process), marks: Some(marks), was_foreign, ..Self::new(service) }
+    }
+
+    /// A service of an earlier keeper without a live process; of what it may have left, only its lock tells.
+    pub(super) fn left_behind(service: Service, marks: Marks) -> Self {
+        Self { marks: Some(marks), ..Self::new(service) }
+    }
+
+    /// Who its main process is.
+    pub(super) fn held(&self) -> Option<(&OwnedFd, &Record)> {
+        self.process.as_ref().map(|process| (&process.pidfd, &process.record))
+    }
+
+    /// Its output, for whoever goes on with it.
+    pub(super) fn output(&mut self) -> Option<&mut Output> {
+        self.output.as_mut()
     }
 
     pub(super) fn take_output(&mut self, stream: LogStream, buffer: &mut [u8], time: Timestamp) {
@@ -89,51 +116,12 @@ impl Entry {
 }
 
 impl Engine {
-    /// Finds which processes of the journal still live. They are left alone, and no second copy is started beside them.
-    pub(super) fn find_foreign(&mut self, contents: Contents) {
-        if contents.boot_id != self.boot_id {
-            return;
-        }
-        for (group, record) in contents.running {
-            let same = |stat: Stat| stat.started == record.started;
-            let Some(id) = proc::pid_of(record.pid) else { continue };
-            let Ok(pidfd) = pidfd_open(id, PidfdFlags::empty()) else { continue };
-            // Looked at after it was opened: now it is this process that the descriptor means, for ever.
-            if !proc::stat(record.pid).is_some_and(same) {
-                continue;
-            }
-            say(&format!("process {} of `{group}`, started by an earlier keeper, still runs", record.pid));
-            match self.poller.add(&pidfd, Source::Foreign(group.clone())) {
-                Ok(token) => {
-                    self.foreign.insert(group, ForeignProcess { record, pidfd, token });
-                }
-                Err(error) => say(&format!("process {} of `{group}` cannot be watched: {error}", record.pid)),
-            }
-        }
-    }
-
     /// Adds a service that is not known yet.
     pub(super) fn add_service(&mut self, spec: &ServiceSpec) {
-        let now = now();
         let group = spec.group.clone();
-        let entry = match self.foreign.remove(&group) {
-            Some(ForeignProcess { record, pidfd, token }) => {
-                self.cgroups.watch(&group, &spec.launch.limits);
-                let service = Service::foreign(spec.clone(), record.pid, record.launch, record.incarnation, now);
-                let marks = Marks { session: Some(record.pid), namespace: None, variable: variable(&group) };
-                let process = Process {
-                    pidfd,
-                    record,
-                    status: None,
-                    what: String::new(),
-                    notes: Vec::new(),
-                    view: None,
-                    namespace: false,
-                    foreign: Some(token),
-                };
-                Entry { process: Some(process), marks: Some(marks), was_foreign: true, ..Entry::new(service) }
-            }
-            None => Entry::new(Service::new(spec.clone(), self.done.remove(&group), 0, now)),
+        let entry = match self.find_by_lock(spec) {
+            Some(entry) => entry,
+            None => Entry::new(Service::new(spec.clone(), self.done.remove(&group), 0, now())),
         };
         self.services.insert(group, entry);
     }
@@ -145,7 +133,7 @@ impl Engine {
         while let Some(event) = events.pop_front() {
             let context = self.context();
             let Some(entry) = self.services.get_mut(group) else { return };
-            entry.dirty = true;
+            (entry.dirty, entry.unsaved) = (true, true);
             for action in entry.service.on(event, context) {
                 events.extend(self.carry_out(group, action));
             }
@@ -197,14 +185,8 @@ impl Engine {
             Err(_) => None,
         };
         entry.marks = Some(Marks { session: Some(pid), namespace: None, variable: variable(group) });
-        entry.was_foreign = false;
-        let record = Record {
-            pid,
-            started: proc::stat(pid).map_or(0, |stat| stat.started),
-            incarnation: entry.service.incarnation,
-            revision: entry.service.spec.revision,
-            launch: entry.service.spec.launch.digest(),
-        };
+        entry.was_foreign = None;
+        let record = Record { pid, started: proc::stat(pid).map_or(0, |stat| stat.started) };
         let namespace = plan.has_namespace();
         let (what, notes) = (plan.what(), plan.notes);
         entry.process = Some(Process { pidfd, record, status, what, notes, view, namespace, foreign: None });
@@ -239,6 +221,8 @@ impl Engine {
         let order =
             Order { launch: &spec.launch, env, view, beside: None, stdio, service: true, may_mount: why_not.is_none(), handed };
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
+        let lock = hold::prepare(&self.config.data_dir, group).map_err(|error| format!("its lock cannot be made: {error}"))?;
+        plan.lock = Some(lock);
         // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
         if self.cgroups.kill(group) {
             return Err("something of an earlier keeper's was still in its cgroup and is killed first".to_owned());
@@ -252,13 +236,13 @@ impl Engine {
         Ok(plan)
     }
 
-    fn open_output(&mut self, group: &GroupName) -> Result<(), String> {
+    pub(super) fn open_output(&mut self, group: &GroupName) -> Result<(), String> {
         let Some(entry) = self.services.get_mut(group) else { return Ok(()) };
         if entry.output.is_some() {
             return Ok(());
         }
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
-        let output = Output::open(&self.config.data_dir, group).map_err(failed)?;
+        let output = Output::open(&self.config.data_dir, group, &self.scratch).map_err(failed)?;
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             let source = Source::Output(group.clone(), stream);
             let token = self.poller.add(output.keeper_end(stream), source).map_err(failed)?;
@@ -281,7 +265,12 @@ impl Engine {
                 if failure.for_lack_of_mounts() {
                     entry.without_namespace = Some(failure.to_string());
                 }
-                Event::SpawnFailed { why: Plan::explain(&process.what, &failure) }
+                let mut why = Plan::explain(&process.what, &failure);
+                if failure.for_a_second_copy() {
+                    let pids = hold::holders(&self.config.data_dir, group);
+                    why.push_str(&format!(" (processes {:?})", pids.iter().map(|(pid, _)| *pid).collect::<Vec<_>>()));
+                }
+                Event::SpawnFailed { why }
             }
             None => {
                 let mode = if process.namespace { MountMode::Namespace } else { MountMode::Symlink };
@@ -301,27 +290,15 @@ impl Engine {
         // What it said last comes first, so that a program that ends at once has been started.
         self.read_status(group);
         self.forget_process(group);
-        if let Some(output) = self.services.get_mut(group).and_then(|entry| entry.output.as_mut()) {
-            output.drain(&mut self.buffer, now().wall);
-        }
+        self.drain_output(group);
         let exit = self.cgroups.explained(group, exit);
         self.feed(group, Event::Exited(exit));
     }
 
-    /// A process of an earlier keeper has ended; nobody can say how.
-    pub(super) fn foreign_ended(&mut self, group: &GroupName) {
-        self.journal_due = true;
-        if let Some(process) = self.foreign.remove(group) {
-            self.poller.remove(&process.pidfd, process.token);
-            return;
-        }
-        if self.taken_main_ended(group) {
-            return;
-        }
-        if self.services.get(group).is_some_and(|entry| entry.process.is_some()) {
-            self.forget_process(group);
-            let exit = self.cgroups.explained(group, Exit::Unknown);
-            self.feed(group, Event::Exited(exit));
+    /// Takes what is left of a service's output, and ends its last line.
+    pub(super) fn drain_output(&mut self, group: &GroupName) {
+        if let Some(output) = self.services.get_mut(group).and_then(|entry| entry.output.as_mut()) {
+            output.drain(&mut self.buffer, now().wall);
         }
     }
 
@@ -345,6 +322,10 @@ impl Engine {
 
     /// Kills all that is left of a service and says whether that is nothing.
     fn clear(&mut self, group: &GroupName) -> bool {
+        if self.services.get(group).is_some_and(|entry| entry.was_foreign.is_some()) && self.sessions.is_none() {
+            // Once for all that have ended before this turn: a session without a live member gets none any more.
+            self.sessions = Some(proc::sessions());
+        }
         let Some(entry) = self.services.get(group) else { return true };
         let Some(marks) = entry.marks.clone() else { return entry.process.is_none() };
         let mut left = self.cgroups.kill(group) || entry.process.is_some();
@@ -359,9 +340,10 @@ impl Engine {
                 let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
             }
         }
-        if entry.was_foreign {
-            let session = marks.session.filter(|session| !self.children.contains_key(session));
-            doomed.extend(session.map(proc::session_members).unwrap_or_default());
+        if let (Some(started), Some(sessions)) = (entry.was_foreign, &self.sessions) {
+            let reused = |session: &u32| proc::stat(*session).is_some_and(|stat| stat.started != started);
+            let session = marks.session.filter(|session| !self.children.contains_key(session) && !reused(session));
+            doomed.extend(session.and_then(|session| sessions.get(&session).cloned()).unwrap_or_default());
             left |= !doomed.is_empty();
         }
         let patient = entry.service.just_clearing(now().moment);
@@ -381,6 +363,7 @@ impl Engine {
                 proc::kill_verified(pid, stat.started);
             }
         }
+        left |= !left && self.kill_holders(group);
         !left
     }
 
@@ -425,7 +408,8 @@ impl Engine {
         self.close_voice(group);
         let Some(mut entry) = self.services.remove(group) else { return };
         self.cgroups.remove(group);
-        self.journal_due = true;
+        self.journal.forget(group);
+        hold::forget(&self.config.data_dir, group);
         if let Some(output) = &mut entry.output {
             output.drain(&mut self.buffer, now().wall);
             for (stream, token) in &entry.output_tokens {
@@ -437,6 +421,11 @@ impl Engine {
             link.gone(group.clone());
         }
     }
+}
+
+/// By what is recognised that a service has left behind whose process is gone: never by a number, which may be another's.
+pub(super) fn marks_without_process(group: &GroupName) -> Marks {
+    Marks { session: None, namespace: None, variable: variable(group) }
 }
 
 /// The mark in the environment of all that a service starts.

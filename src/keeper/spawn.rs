@@ -46,10 +46,11 @@ enum Step {
     Fence,
     Calls,
     Group,
+    Lock,
 }
 
 impl Step {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Session,
         Self::Output,
         Self::Namespace,
@@ -67,6 +68,7 @@ impl Step {
         Self::Fence,
         Self::Calls,
         Self::Group,
+        Self::Lock,
     ];
 
     /// What could not be done.
@@ -89,6 +91,7 @@ impl Step {
             Self::Fence => "what it may write cannot be fenced in",
             Self::Calls => "its system calls cannot be filtered",
             Self::Group => "it cannot be put into its cgroup",
+            Self::Lock => "its lock is held, so something of an earlier copy still runs",
         }
     }
 }
@@ -117,6 +120,11 @@ impl Failure {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Err(()),
             Ok(_) | Err(_) => Ok(None),
         }
+    }
+
+    /// Whether it was refused because another copy runs.
+    pub(super) fn for_a_second_copy(&self) -> bool {
+        self.step == Step::Lock
     }
 
     /// Whether it failed for lack of the right to mount, so that it may go without.
@@ -159,6 +167,8 @@ pub(super) struct Plan {
     open_files: Rlimit,
     mounts: Mounts,
     stdio: [OwnedFd; 3],
+    /// Of a service: the lock that it holds as long as anything of it lives.
+    pub(super) lock: Option<CString>,
     handed: Handed,
     strict: Option<Strict>,
     /// Where it is, with limits in force, before it does anything.
@@ -225,6 +235,7 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
+        self.lock.as_ref().map_or(Ok(()), super::hold::take).map_err(|error| (Step::Lock, error))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;

@@ -7,6 +7,7 @@
 pub(super) mod notify;
 mod report;
 mod resumed;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -189,14 +190,16 @@ impl Service {
         }
     }
 
-    /// A service whose process an earlier keeper started, and which is still alive.
-    pub(crate) fn foreign(spec: ServiceSpec, pid: u32, launch: Digest, incarnation: u64, now: Now) -> Self {
+    /// A service whose processes run, as its lock tells, though nothing else is known of them; the first leads them.
+    pub(super) fn foreign(spec: ServiceSpec, pids: &[u32], launch: Digest, incarnation: u64, now: Now) -> Self {
+        let names: Vec<String> = pids.iter().map(u32::to_string).collect();
         let trouble = format!(
-            "process {pid} of an earlier keeper still runs, so no second copy is started; `tagfall service restart {}` replaces it",
+            "process {} of an earlier keeper still runs, so no second copy is started; `tagfall service restart {}` replaces it",
+            names.join(", "),
             spec.group
         );
         let fresh = Self::new(spec, None, incarnation, now);
-        Self { phase: Phase::Foreign, next: Next::Start, pid: Some(pid), launch, trouble, ..fresh }
+        Self { phase: Phase::Foreign, next: Next::Start, pid: pids.first().copied(), launch, trouble, ..fresh }
     }
 
     /// Takes one event.

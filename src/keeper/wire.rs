@@ -16,6 +16,8 @@ use std::time::Duration;
 use crate::model::{Digest, Exit, GroupName, Policy, ServiceReport, ServiceSpec, Signal, View};
 
 pub use encode::{Undecodable, decode_message, decode_request, encode_message, encode_request};
+pub(super) use encode::{read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec};
+pub(super) use fields::{FieldError, Fields, Writer};
 pub use logfile::{LOG_FILES, LOG_LINE_MAX_BYTES, log_dir, parse_line, stream_letter};
 
 /// Version of the protocol. It rises when a message changes its meaning; new fields and messages need no rise.

@@ -10,6 +10,7 @@ mod crash;
 mod disk;
 mod drift;
 mod host;
+mod keeper;
 mod operator;
 mod readiness;
 mod remotes;

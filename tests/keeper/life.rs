@@ -207,24 +207,6 @@ fn a_second_signal_makes_the_end_immediate() {
 }
 
 #[test]
-fn a_successor_starts_no_second_copy_of_what_its_predecessor_left() {
-    let mut stage = Stage::new();
-    let spec = shell("left", "echo up; exec sleep 1000");
-    stage.run(&spec);
-    let left = stage.wait_state(&spec.group, ServiceState::Running);
-    stage.replace_keeper();
-    stage.run(&spec);
-    let found = stage.wait_state(&spec.group, ServiceState::Unknown);
-    assert_eq!(found.pid, left.pid);
-    assert!(found.message.contains(&left.pid.unwrap().to_string()), "{}", found.message);
-    assert_eq!(marked(&spec.group), [left.pid.unwrap()]);
-    stage.ask(&Request::Restart { group: spec.group.clone() }).unwrap();
-    let fresh = stage.wait_state(&spec.group, ServiceState::Running);
-    assert_eq!(fresh.incarnation, left.incarnation + 1);
-    assert_eq!(marked(&spec.group), [fresh.pid.unwrap()]);
-}
-
-#[test]
 fn a_flood_neither_fills_the_disk_nor_hides_another_services_lines() {
     let mut stage = Stage::new();
     let flood = shell("flood", "exec yes 'a line of a flood that never ends'");

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "a service that the keeper starts prints what the test looks for")]
 
+mod adopt;
 mod fixture;
 mod groups;
 mod life;

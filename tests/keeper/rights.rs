@@ -42,8 +42,11 @@ fn a_service_has_its_users_rights_and_no_more() {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     assert!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains("123")), "{limits}");
     // The shell holds one of its own until it has become `sleep`.
-    wait_until("only standard input and output are open", || {
-        (std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() == 3).then_some(())
+    wait_until("only standard input and output are open, and the lock", || {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut fds: Vec<u32> = fds.flatten().filter_map(|fd| fd.file_name().to_str()?.parse().ok()).collect();
+        fds.sort_unstable();
+        (fds == [0, 1, 2, 100]).then_some(())
     });
     let mut lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).collect();
     assert_eq!(lines.remove(0), "0022");

@@ -42,6 +42,7 @@ pub(crate) struct Stage {
     bridge: UnixListener,
     pub(crate) keeper: Child,
     as_nobody: bool,
+    program: PathBuf,
     link: Option<(OwnedFd, UnixStream)>,
     pub(crate) hello: Option<Hello>,
     pub(crate) reports: BTreeMap<GroupName, ServiceReport>,
@@ -72,15 +73,31 @@ fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) -> bool {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::begin(false)
+        Self::begin(false, false)
     }
 
     /// A keeper of an ordinary user, where this test may make one.
     pub(crate) fn unprivileged() -> Self {
-        Self::begin(is_root())
+        Self::begin(is_root(), false)
     }
 
-    fn begin(as_nobody: bool) -> Self {
+    /// A keeper whose program is a copy that may be replaced, and whose words are kept.
+    pub(crate) fn with_own_program() -> Self {
+        Self::begin(false, true)
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Waits until the keeper has said something so often.
+    pub(crate) fn wait_words(&self, times: usize, words: &str) {
+        let path = self.program.with_extension("words");
+        let said = || std::fs::read_to_string(&path).unwrap().matches(words).count();
+        wait_until(words, || (said() >= times).then_some(()));
+    }
+
+    fn begin(as_nobody: bool, own_program: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("tagfall-keeper-").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let data = dir.path().join("data");
@@ -91,13 +108,20 @@ impl Stage {
         let bridge = dir.path().join("bridge");
         let listener = UnixListener::bind(&bridge).unwrap();
         std::fs::set_permissions(&bridge, std::fs::Permissions::from_mode(0o777)).unwrap();
-        let keeper = start_keeper(&data, &bridge, as_nobody);
+        let mut program = PathBuf::from(env!("CARGO_BIN_EXE_tagfall"));
+        if own_program {
+            let copy = dir.path().join("tagfall");
+            std::fs::copy(&program, &copy).unwrap();
+            program = copy;
+        }
+        let keeper = start_keeper(&data, &bridge, as_nobody, &program, own_program);
         let mut stage = Self {
             data,
             _dir: dir,
             bridge: listener,
             keeper,
             as_nobody,
+            program,
             link: None,
             hello: None,
             reports: BTreeMap::new(),
@@ -114,9 +138,17 @@ impl Stage {
 
     /// Kills the keeper outright and starts its successor.
     pub(crate) fn replace_keeper(&mut self) {
+        self.kill_keeper();
+        self.start_keeper();
+    }
+
+    pub(crate) fn kill_keeper(&mut self) {
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
-        self.keeper = start_keeper(&self.data, &self.bridge_path(), self.as_nobody);
+    }
+
+    pub(crate) fn start_keeper(&mut self) {
+        self.keeper = start_keeper(&self.data, &self.bridge_path(), self.as_nobody, &self.program, false);
         self.connect();
     }
 
@@ -328,22 +360,24 @@ fn remove_groups(dir: &Path, hash: &str, within: bool) -> bool {
     all
 }
 
-fn start_keeper(data: &Path, bridge: &Path, as_nobody: bool) -> Child {
+fn start_keeper(data: &Path, bridge: &Path, as_nobody: bool, program: &Path, keep_words: bool) -> Child {
     let config = KeeperConfig {
         data_dir: data.to_owned(),
         supervisor_program: Some(std::env::current_exe().unwrap()),
         supervisor_args: ["--exact", "--nocapture"].map(Into::into).to_vec(),
     };
-    let program = env!("CARGO_BIN_EXE_tagfall");
     let mut command = if as_nobody {
         let mut command = Command::new("setpriv");
         let id = NOBODY.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", program]);
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"]).arg(program);
         command
     } else {
         Command::new(program)
     };
     command.arg("keeper").args(config.to_args()).env(BRIDGE, bridge).stdin(Stdio::null()).stdout(Stdio::null());
+    if keep_words {
+        command.stderr(std::fs::File::create(program.with_extension("words")).unwrap());
+    }
     command.spawn().unwrap()
 }
 

@@ -80,6 +80,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
+        lock: None,
         handed: order.handed.settle().map_err(|error| format!("its sockets cannot be handed over: {error}"))?,
         strict,
         place: Place::default(),

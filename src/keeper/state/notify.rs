@@ -79,6 +79,14 @@ impl Told {
 }
 
 impl Service {
+    /// It is heard again after a change of keepers: its watchdog counts from now on.
+    pub(in crate::keeper) fn heard_again(&mut self, now: Moment) {
+        self.told = Told::new(&self.spec.policy);
+        if matches!(self.phase, Phase::Up { ready: Some(_), .. }) {
+            self.told.watch_from(now);
+        }
+    }
+
     /// Takes what one message says, all of it together.
     pub(super) fn hear(&mut self, words: Vec<Word>, context: Context) -> Vec<Action> {
         let now = context.now.moment;

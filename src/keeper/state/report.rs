@@ -17,8 +17,7 @@ impl Service {
     }
 
     /// The main process, while there is one.
-    #[cfg(test)]
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(in crate::keeper) fn pid(&self) -> Option<u32> {
         self.pid
     }
 

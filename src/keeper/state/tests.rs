@@ -346,7 +346,7 @@ fn what_cannot_be_killed_is_called_stuck_and_gets_no_second_copy() {
 #[test]
 fn a_process_of_an_earlier_keeper_keeps_a_second_copy_away() {
     let launch = spec(ServiceKind::Daemon, "a", 1).launch.digest();
-    let service = Service::foreign(spec(ServiceKind::Daemon, "a", 1), 77, launch, 4, at(0).now);
+    let service = Service::foreign(spec(ServiceKind::Daemon, "a", 1), &[77], launch, 4, at(0).now);
     let mut world = World { service, mains: 1, ..World::new(ServiceKind::Daemon) };
     world.take(Step::RunOther, ServiceKind::Daemon);
     let report = world.service.report(at(0).now);

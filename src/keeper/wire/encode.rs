@@ -264,7 +264,7 @@ fn read_outcome(fields: Fields<'_>) -> Result<ExecOutcome, FieldError> {
     Ok(ExecOutcome { exit, output: fields.text(3)?, timed_out: fields.u64(4)? != 0 })
 }
 
-fn read_digest(fields: Fields<'_>, tag: u16) -> Result<Digest, FieldError> {
+pub(in crate::keeper) fn read_digest(fields: Fields<'_>, tag: u16) -> Result<Digest, FieldError> {
     fields.array(tag).map(Digest::from_bytes)
 }
 
@@ -272,7 +272,7 @@ fn narrow(fields: Fields<'_>, tag: u16) -> Result<u32, FieldError> {
     u32::try_from(fields.u64(tag)?).map_err(|_| FieldError::Invalid(tag))
 }
 
-fn write_spec(writer: &mut Writer, spec: &ServiceSpec) {
+pub(in crate::keeper) fn write_spec(writer: &mut Writer, spec: &ServiceSpec) {
     writer.text(1, &spec.group.to_string()).bytes(2, spec.revision.as_bytes()).text(3, &spec.release);
     writer.record(4, |inner| write_launch(inner, &spec.launch)).record(5, |inner| write_policy(inner, &spec.policy));
     if let Some(view) = &spec.view {
@@ -280,7 +280,7 @@ fn write_spec(writer: &mut Writer, spec: &ServiceSpec) {
     }
 }
 
-fn read_spec(fields: Fields<'_>) -> Result<ServiceSpec, FieldError> {
+pub(in crate::keeper) fn read_spec(fields: Fields<'_>) -> Result<ServiceSpec, FieldError> {
     Ok(ServiceSpec {
         group: fields.parsed(1)?,
         revision: read_digest(fields, 2)?,
@@ -400,15 +400,15 @@ fn read_view(fields: Fields<'_>) -> Result<View, FieldError> {
     Ok(View { publication, source: fields.text(2)?, point: fields.text(3)? })
 }
 
-fn write_publication(writer: &mut Writer, id: PublicationId) {
+pub(in crate::keeper) fn write_publication(writer: &mut Writer, id: PublicationId) {
     writer.bytes(1, id.content.as_bytes()).u64(2, u64::from(id.copy));
 }
 
-fn read_publication(fields: Fields<'_>) -> Result<PublicationId, FieldError> {
+pub(in crate::keeper) fn read_publication(fields: Fields<'_>) -> Result<PublicationId, FieldError> {
     Ok(PublicationId { content: read_digest(fields, 1)?, copy: narrow(fields, 2)? })
 }
 
-fn write_exit(writer: &mut Writer, exit: Exit) {
+pub(in crate::keeper) fn write_exit(writer: &mut Writer, exit: Exit) {
     match exit {
         Exit::Code(code) => writer.i32(1, code),
         Exit::Signal(signal) => writer.i32(2, signal.0),
@@ -418,7 +418,7 @@ fn write_exit(writer: &mut Writer, exit: Exit) {
     };
 }
 
-fn read_exit(fields: Fields<'_>) -> Result<Exit, FieldError> {
+pub(in crate::keeper) fn read_exit(fields: Fields<'_>) -> Result<Exit, FieldError> {
     if let Some(code) = fields.optional(1, Fields::i32)? {
         return Ok(Exit::Code(code));
     }

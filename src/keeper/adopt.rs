@@ -1,0 +1,147 @@
+//! Taking over what an earlier keeper has left: its services are gone on with, not begun anew.
+//!
+//! A process is only taken for a service's where number, start and boot are those of the record, and only through a pidfd. What
+//! the records do not tell, the locks do: see `hold.rs`.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::engine::{Engine, Owner, now, say};
+use super::journal::{Record, Saved};
+use super::poller::{Source, Token};
+use super::services::Entry;
+use super::state::{Event, Service};
+use super::{hold, proc};
+use crate::model::{Exit, GroupName, MountMode, ServiceSpec};
+use crate::sys::process::pidfd_exit;
+
+/// A live process of an earlier keeper.
+pub(super) struct Found {
+    pub(super) record: Record,
+    pub(super) pidfd: OwnedFd,
+    /// Registration of a process that is not our child.
+    pub(super) token: Option<Token>,
+}
+
+/// Holds a process, if it is still the one that began at `started`.
+fn held(pid: u32, started: u64) -> Option<(OwnedFd, proc::Stat)> {
+    let pidfd = pidfd_open(proc::pid_of(pid)?, PidfdFlags::empty()).ok()?;
+    // Looked at after it was opened: now it is this process that the descriptor means, for ever.
+    let stat = proc::stat(pid).filter(|stat| stat.started == started)?;
+    Some((pidfd, stat))
+}
+
+impl Engine {
+    /// Takes over all that the journal tells of.
+    pub(super) fn adopt_all(&mut self, all: Vec<Saved>) {
+        let (mut alive, mut ended) = (0, 0);
+        for saved in all {
+            if saved.boot_id != self.boot_id || saved.service.laid_down() {
+                // Nothing of it can run; what is kept is that a task is done.
+                if let Some(revision) = saved.service.done {
+                    self.done.insert(saved.service.spec.group, revision);
+                } else {
+                    self.journal.forget(&saved.service.spec.group);
+                }
+                continue;
+            }
+            let had_process = saved.service.pid().is_some();
+            if self.adopt(saved) {
+                alive += 1;
+            } else if had_process {
+                ended += 1;
+            }
+        }
+        if alive + ended > 0 {
+            say(&format!("of an earlier keeper's services, {alive} run on and {ended} have ended meanwhile"));
+        }
+    }
+
+    /// Takes one service over, and says whether its process lives.
+    fn adopt(&mut self, saved: Saved) -> bool {
+        let Saved { started, mut service, .. } = saved;
+        let group = service.spec.group.clone();
+        let had_process = service.pid().is_some();
+        let process = service.pid().zip(started).and_then(|(pid, started)| self.find(&group, pid, started));
+        let Some(found) = process else {
+            let marks = super::services::marks_without_process(&group);
+            self.services.insert(group.clone(), Entry::left_behind(service, marks));
+            if had_process {
+                self.open_adopted_output(&group);
+                self.drain_output(&group);
+                self.feed(&group, Event::Exited(Exit::Unknown));
+            }
+            return false;
+        };
+        let pid = found.record.pid;
+        self.cgroups.watch(&group, &service.spec.launch.limits);
+        let namespace = proc::mount_namespace(pid);
+        let own = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
+        service.adopt(if own { MountMode::Namespace } else { MountMode::Symlink }, self.context());
+        self.services.insert(group.clone(), Entry::adopted(service, found, namespace.filter(|_| own)));
+        self.open_adopted_output(&group);
+        true
+    }
+
+    fn open_adopted_output(&mut self, group: &GroupName) {
+        if let Err(why) = self.open_output(group) {
+            say(&format!("`{group}` is taken over, but {why}"));
+        }
+    }
+
+    fn find(&mut self, group: &GroupName, pid: u32, started: u64) -> Option<Found> {
+        let (pidfd, stat) = held(pid, started)?;
+        let record = Record { pid, started };
+        if stat.parent == std::process::id() {
+            // Ours already: this keeper has become another program, not another process.
+            self.children.insert(pid, Owner::Service(group.clone()));
+            return Some(Found { record, pidfd, token: None });
+        }
+        match self.poller.add(&pidfd, Source::Foreign(group.clone())) {
+            Ok(token) => Some(Found { record, pidfd, token: Some(token) }),
+            Err(error) => {
+                say(&format!("process {pid} of `{group}` cannot be watched: {error}"));
+                None
+            }
+        }
+    }
+
+    /// A service that no record tells of, but whose lock somebody holds: who that is, is told; no second copy is started.
+    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec) -> Option<Entry> {
+        let group = &spec.group;
+        if !hold::is_held(&self.config.data_dir, group) {
+            return None;
+        }
+        let holders = hold::holders(&self.config.data_dir, group);
+        let found = holders.iter().find_map(|(pid, started)| self.find(group, *pid, *started))?;
+        self.cgroups.watch(group, &spec.launch.limits);
+        let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
+        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, now());
+        Some(Entry::adopted(service, found, None))
+    }
+
+    /// A process that is not our child has ended.
+    pub(super) fn foreign_ended(&mut self, group: &GroupName) {
+        if self.taken_main_ended(group) {
+            return;
+        }
+        let Some((pidfd, record)) = self.services.get(group).and_then(Entry::held) else { return };
+        // Waited for by its parent already, or not yet, or in between the two looks.
+        let exit = pidfd_exit(pidfd.as_fd())
+            .or_else(|| proc::exit_of_zombie(record.pid, record.started))
+            .or_else(|| pidfd_exit(pidfd.as_fd()));
+        self.service_ended(group, exit.unwrap_or(Exit::Unknown));
+    }
+
+    /// Kills whoever holds a service's lock, where somebody does, and says so.
+    pub(super) fn kill_holders(&self, group: &GroupName) -> bool {
+        if !hold::is_held(&self.config.data_dir, group) {
+            return false;
+        }
+        for (pid, started) in hold::holders(&self.config.data_dir, group) {
+            proc::kill_verified(pid, started);
+        }
+        true
+    }
+}

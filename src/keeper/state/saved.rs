@@ -1,0 +1,159 @@
+//! A service's state as bytes and back, for the journal: what the next keeper must know to go on as if it had been there.
+//!
+//! To add a field of [`Service`] that must outlive the keeper: a new tag, with a meaning where it is missing.
+
+use super::{Context, Next, Phase, Service};
+use crate::keeper::wire::{
+    FieldError, Fields, Writer, read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec,
+};
+use crate::model::{Moment, MountMode, Now, Timestamp};
+
+impl Service {
+    /// Writes all that a successor needs.
+    pub(in crate::keeper) fn save(&self, writer: &mut Writer) {
+        writer.record(1, |inner| write_spec(inner, &self.spec));
+        writer.record(2, |inner| write_phase(inner, self.phase));
+        writer.record(3, |inner| write_next(inner, self.next));
+        if let Some(pid) = self.pid {
+            writer.u64(4, u64::from(pid));
+        }
+        writer.u64(5, self.incarnation).u64(6, self.restarts).u64(7, u64::from(self.failures)).u64(8, self.since.0);
+        writer.bytes(9, self.launch.as_bytes()).bytes(10, self.started_revision.as_bytes());
+        if let Some(publication) = self.publication {
+            writer.record(11, |inner| write_publication(inner, publication));
+        }
+        writer.u64(12, u64::from(self.mode == MountMode::Namespace));
+        if let Some(exit) = self.last_exit {
+            writer.record(13, |inner| write_exit(inner, exit));
+        }
+        writer.u64(14, u64::from(self.start_failed)).text(15, &self.trouble).text(16, &self.notes);
+        if let Some(done) = self.done {
+            writer.bytes(17, done.as_bytes());
+        }
+    }
+
+    /// Reads what [`Service::save`] wrote, in the same boot: its moments still mean what they meant.
+    pub(in crate::keeper) fn restore(fields: Fields<'_>, now: Now) -> Result<Self, FieldError> {
+        let narrow = |fields: Fields<'_>, tag| u32::try_from(fields.u64(tag)?).map_err(|_| FieldError::Invalid(tag));
+        let done = fields.optional(17, read_digest)?;
+        let fresh = Self::new(read_spec(fields.record(1)?)?, done, fields.u64(5)?, now);
+        let pid = fields.optional(4, narrow)?;
+        let phase = read_phase(fields.record(2)?)?;
+        let needs_process =
+            matches!(phase, Phase::Spawning { .. } | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Foreign) && pid.is_none();
+        let clearing = Phase::Clearing { since: now.moment, look_at: now.moment, stuck: false };
+        Ok(Self {
+            phase: if needs_process { clearing } else { phase },
+            next: read_next(fields.record(3)?)?,
+            pid,
+            restarts: fields.u64(6)?,
+            failures: narrow(fields, 7)?,
+            since: Timestamp(fields.u64(8)?),
+            launch: read_digest(fields, 9)?,
+            started_revision: read_digest(fields, 10)?,
+            publication: fields.optional(11, |fields, tag| read_publication(fields.record(tag)?))?,
+            mode: if fields.u64(12)? == 1 { MountMode::Namespace } else { MountMode::Symlink },
+            last_exit: fields.optional(13, |fields, tag| read_exit(fields.record(tag)?))?,
+            start_failed: fields.u64(14)? != 0,
+            trouble: fields.text(15)?,
+            notes: fields.text(16)?,
+            ..fresh
+        })
+    }
+
+    /// The end that was asked for: what is kept of it is only for which revision a task is done.
+    pub(in crate::keeper) fn lay_down(&mut self) {
+        if self.at_rest() {
+            self.rest(Phase::Stopped);
+        }
+    }
+
+    /// Whether a successor has nothing to go on with.
+    pub(in crate::keeper) fn laid_down(&self) -> bool {
+        self.phase == Phase::Stopped
+    }
+
+    /// Whether its process has not become the program yet.
+    pub(in crate::keeper) fn spawning(&self) -> bool {
+        matches!(self.phase, Phase::Spawning { .. })
+    }
+
+    /// Its process was found alive by a successor, seeing its publication as `mode` says. Whether a start has worked was
+    /// told to the keeper that is gone: it lives, so it has.
+    pub(in crate::keeper) fn adopt(&mut self, mode: MountMode, context: Context) {
+        if !self.spawning() {
+            return;
+        }
+        let now = context.now.moment;
+        self.mode = mode;
+        self.phase = if self.start_failed {
+            Phase::Stopping { kill_at: now, killed: None }
+        } else {
+            self.trouble.clear();
+            self.since = context.now.wall;
+            Phase::Up { since: now, ready: self.spec.policy.ready_when_started.then_some(now) }
+        };
+    }
+}
+
+fn write_phase(writer: &mut Writer, phase: Phase) {
+    let (kind, first, second) = match phase {
+        Phase::Stopped => (0, None, None),
+        Phase::Done => (1, None, None),
+        Phase::Failed => (2, None, None),
+        Phase::Backoff { until } => (3, Some(until), None),
+        Phase::Spawning { by } => (4, Some(by), None),
+        Phase::Up { since, ready } => (5, Some(since), ready),
+        Phase::Stopping { kill_at, killed } => (6, Some(kill_at), killed),
+        Phase::Clearing { since, look_at, .. } => (7, Some(since), Some(look_at)),
+        Phase::Foreign => (8, None, None),
+    };
+    writer.u64(1, kind);
+    for (tag, moment) in [(2, first), (3, second)] {
+        if let Some(moment) = moment {
+            writer.u64(tag, moment.0);
+        }
+    }
+}
+
+fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
+    let first = || fields.u64(2).map(Moment);
+    let second = fields.optional(3, Fields::u64)?.map(Moment);
+    Ok(match fields.u64(1)? {
+        0 => Phase::Stopped,
+        1 => Phase::Done,
+        2 => Phase::Failed,
+        3 => Phase::Backoff { until: first()? },
+        4 => Phase::Spawning { by: first()? },
+        5 => Phase::Up { since: first()?, ready: second },
+        6 => Phase::Stopping { kill_at: first()?, killed: second },
+        7 => Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck: false },
+        8 => Phase::Foreign,
+        _ => return Err(FieldError::Invalid(1)),
+    })
+}
+
+fn write_next(writer: &mut Writer, next: Next) {
+    let kind = match next {
+        Next::Start => 0,
+        Next::Retry { at } => {
+            writer.u64(2, at.0);
+            1
+        }
+        Next::Stop => 2,
+        Next::Done => 3,
+        Next::Fail => 4,
+    };
+    writer.u64(1, kind);
+}
+
+fn read_next(fields: Fields<'_>) -> Result<Next, FieldError> {
+    Ok(match fields.u64(1)? {
+        0 => Next::Start,
+        1 => Next::Retry { at: Moment(fields.u64(2)?) },
+        2 => Next::Stop,
+        3 => Next::Done,
+        4 => Next::Fail,
+        _ => return Err(FieldError::Invalid(1)),
+    })
+}

@@ -82,7 +82,7 @@ pub enum Templates {
 pub struct Mount {
     /// Absolute, normalised path.
     pub path: String,
-    /// How many older publications stay readable.
+    /// A publication stays readable until so many newer ones exist.
     pub keep: u32,
 }
 

@@ -1,7 +1,10 @@
-//! What each service's state is, on disk: one record per service, so that the next keeper goes on where this one ended.
+//! What each service's state is, on disk: two files per service, written in turn, so that the next keeper goes on where this
+//! one ended.
 //!
-//! A record has a checksum and is replaced whole; the one before it is kept, in case the newest is damaged. What runs need not
-//! outlive a crash of the machine (nothing runs after that), so only a newly done task is synced.
+//! A record has a checksum and a number that rises; the valid one with the higher number counts, so one that was cut off while
+//! it was written leaves the one before. Writing over an existing file costs some microseconds where making and renaming one
+//! costs a millisecond, and every answer to the supervisor waits for it. What runs need not outlive a crash of the machine
+//! (nothing runs after that), so only a newly done task is synced.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,13 +21,12 @@ use crate::model::{Digest, GroupName};
 /// fields need no rise.
 pub const STATE_VERSION: u64 = 1;
 
-/// Begins the first line of a record; the version follows. The frame (this line, the line of the sum, the body) is the same
-/// in all versions, so that a newer record can be told from a damaged one.
+/// Begins the first line of a record; the version follows. The frame (this line, the line of number and length, the line of
+/// the sum over both and the body, the body) is the same in all versions, so that a newer record can be told from a damaged one.
 const HEAD: &str = "tagfall keeper record ";
 
-/// Behind the names of records before the newest, and of ones being written. No group's name holds it.
-const BEFORE: &str = "~before";
-const NEW: &str = "~new";
+/// Behind a group's name, the names of its two files. No group's name holds the second.
+const SLOTS: [&str; 2] = ["", "~other"];
 
 /// A process as it was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +48,25 @@ pub(super) struct Saved {
 pub(super) struct Journal {
     dir: PathBuf,
     boot_id: String,
-    /// What is on disk: the sum, and for which revision a task is done.
-    written: BTreeMap<GroupName, (Digest, Option<Digest>)>,
+    written: BTreeMap<GroupName, Written>,
+}
+
+/// What is on disk of one service.
+#[derive(Clone, Copy)]
+struct Written {
+    /// Which of the two files is the newer.
+    slot: usize,
+    number: u64,
+    /// Of the body alone: where it is unchanged, nothing is written.
+    body: Digest,
+    /// For which revision a task is done.
+    done: Option<Digest>,
 }
 
 /// What is wrong with a file.
+#[derive(Debug, PartialEq)]
 enum Fault {
+    Missing,
     Damaged,
     Newer(u64),
 }
@@ -65,22 +80,24 @@ impl Journal {
         let mut journal = Self { dir: dir.clone(), boot_id: boot_id.to_owned(), written: BTreeMap::new() };
         let (mut all, mut words) = (Vec::new(), Vec::new());
         for group in journal.groups().map_err(failed)? {
-            match journal.read(&group) {
-                Ok((saved, Some(sum))) => {
-                    journal.written.insert(group, (sum, saved.service.done));
+            let slots = [0, 1].map(|slot| read_file(&journal.path(&group, slot), &group));
+            if let Some(version) = slots.iter().find_map(newer) {
+                return Err(KeeperError::Newer { path: dir, version, known: STATE_VERSION });
+            }
+            let damaged = slots.iter().any(|slot| matches!(slot, Err(Fault::Damaged)));
+            let newest = slots.into_iter().enumerate().filter_map(|(slot, read)| Some((slot, read.ok()?)));
+            match newest.max_by_key(|(_, (_, number, _))| *number) {
+                Some((slot, (saved, number, body))) => {
+                    if damaged {
+                        words.push(format!("one of the two records of `{group}` is damaged; the other is taken"));
+                    }
+                    journal.written.insert(group, Written { slot, number, body, done: saved.service.done });
                     all.push(saved);
                 }
-                Ok((saved, None)) => {
-                    words.push(format!("the newest record of `{group}` is damaged; the one before it is taken"));
-                    // So that it does not become the one before the next.
-                    let _ = fs::remove_file(journal.path(&group, ""));
-                    all.push(saved);
-                }
-                Err(Fault::Damaged) => words.push(format!(
+                None => words.push(format!(
                     "both records of `{group}` in `{}` are damaged; what runs of it is known by its lock alone",
                     dir.display()
                 )),
-                Err(Fault::Newer(version)) => return Err(KeeperError::Newer { path: dir, version, known: STATE_VERSION }),
             }
         }
         Ok((journal, all, words))
@@ -91,91 +108,87 @@ impl Journal {
         for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
             let name = name.to_str().unwrap_or_default();
-            groups.extend(name.strip_suffix(BEFORE).unwrap_or(name).parse::<GroupName>().ok());
+            groups.extend(name.strip_suffix(SLOTS[1]).unwrap_or(name).parse::<GroupName>().ok());
         }
         groups.sort();
         groups.dedup();
         Ok(groups)
     }
 
-    /// The newest record with its sum, or the one before without.
-    fn read(&self, group: &GroupName) -> Result<(Saved, Option<Digest>), Fault> {
-        match read_file(&self.path(group, ""), group) {
-            Ok((saved, sum)) => Ok((saved, Some(sum))),
-            Err(Fault::Newer(version)) => Err(Fault::Newer(version)),
-            Err(Fault::Damaged) => Ok((read_file(&self.path(group, BEFORE), group)?.0, None)),
-        }
-    }
-
-    fn path(&self, group: &GroupName, suffix: &str) -> PathBuf {
-        self.dir.join(format!("{group}{suffix}"))
+    fn path(&self, group: &GroupName, slot: usize) -> PathBuf {
+        self.dir.join(format!("{group}{}", SLOTS[slot]))
     }
 
     /// Writes a service's state, where it has changed.
     pub(super) fn write(&mut self, service: &Service, started: Option<u64>) -> io::Result<()> {
         let group = &service.spec.group;
-        let (bytes, sum) = print(service, started, &self.boot_id);
+        let body = print_body(service, started, &self.boot_id);
+        let digest = Digest::of(&body);
         let last = self.written.get(group);
-        if last.is_some_and(|(last, _)| *last == sum) {
+        if last.is_some_and(|last| last.body == digest) {
             return Ok(());
         }
-        let path = self.path(group, "");
-        let new = self.path(group, NEW);
-        let mut file = File::create(&new)?;
+        let (slot, number) = last.map_or((0, 1), |last| (1 - last.slot, last.number + 1));
+        let bytes = frame(STATE_VERSION, number, &body);
+        let mut file = File::options().write(true).create(true).truncate(false).open(self.path(group, slot))?;
         file.write_all(&bytes)?;
-        if service.done != last.and_then(|(_, done)| *done) {
+        // What is left behind the length that the frame tells means nothing, but would be read each time.
+        file.set_len(bytes.len() as u64)?;
+        if service.done != last.and_then(|last| last.done) {
             file.sync_all()?;
+            File::open(&self.dir)?.sync_all()?;
         }
-        match fs::rename(&path, self.path(group, BEFORE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        fs::rename(&new, &path)?;
-        self.written.insert(group.clone(), (sum, service.done));
+        self.written.insert(group.clone(), Written { slot, number, body: digest, done: service.done });
         Ok(())
     }
 
     /// Drops what is known of a service.
     pub(super) fn forget(&mut self, group: &GroupName) {
-        self.written.remove(group);
-        for suffix in [BEFORE, "", NEW] {
+        // The older one first: it must not be taken for the newest.
+        let newest = self.written.remove(group).map_or(0, |last| last.slot);
+        for slot in [1 - newest, newest] {
             // One that is left is taken for a service that is to be looked after, and forgotten again.
-            let _ = fs::remove_file(self.path(group, suffix));
+            let _ = fs::remove_file(self.path(group, slot));
         }
     }
 }
 
-fn print(service: &Service, started: Option<u64>, boot_id: &str) -> (Vec<u8>, Digest) {
+fn newer<T>(read: &Result<T, Fault>) -> Option<u64> {
+    match read {
+        Err(Fault::Newer(version)) => Some(*version),
+        Ok(_) | Err(Fault::Missing | Fault::Damaged) => None,
+    }
+}
+
+fn print_body(service: &Service, started: Option<u64>, boot_id: &str) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.text(1, boot_id);
     if let Some(started) = started {
         writer.u64(2, started);
     }
     writer.record(3, |inner| service.save(inner));
-    let body = writer.finish();
-    let head = format!("{HEAD}{STATE_VERSION}\n");
-    let sum = Digest::of(&[head.as_bytes(), &body].concat());
-    let bytes = [head.as_bytes(), format!("sum {sum}\n").as_bytes(), &body].concat();
-    (bytes, sum)
+    writer.finish()
 }
 
-fn read_file(path: &Path, group: &GroupName) -> Result<(Saved, Digest), Fault> {
-    let bytes = fs::read(path).map_err(|_| Fault::Damaged)?;
-    let (saved, sum) = parse(&bytes)?;
+fn frame(version: u64, number: u64, body: &[u8]) -> Vec<u8> {
+    let head = format!("{HEAD}{version}\nnumber {number} length {}\n", body.len());
+    let sum = Digest::of(&[head.as_bytes(), body].concat());
+    [head.as_bytes(), format!("sum {sum}\n").as_bytes(), body].concat()
+}
+
+fn read_file(path: &Path, group: &GroupName) -> Result<(Saved, u64, Digest), Fault> {
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Fault::Missing,
+        _ => Fault::Damaged,
+    })?;
+    let read = parse(&bytes)?;
     // A file under another's name would make two of one.
-    if saved.service.spec.group == *group { Ok((saved, sum)) } else { Err(Fault::Damaged) }
+    if read.0.service.spec.group == *group { Ok(read) } else { Err(Fault::Damaged) }
 }
 
-fn parse(bytes: &[u8]) -> Result<(Saved, Digest), Fault> {
-    let damaged = || Fault::Damaged;
-    let (head, rest) = line(bytes).ok_or_else(damaged)?;
-    let (sum, body) = line(rest).ok_or_else(damaged)?;
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Fault::Damaged);
-    let sum: Digest = text(sum)?.strip_prefix("sum ").and_then(|sum| sum.parse().ok()).ok_or_else(damaged)?;
-    if sum != Digest::of(&[head, b"\n", body].concat()) {
-        return Err(Fault::Damaged);
-    }
-    let version: u64 = text(head)?.strip_prefix(HEAD).and_then(|version| version.parse().ok()).ok_or_else(damaged)?;
+/// What a record says, its number, and the digest of its body.
+fn parse(bytes: &[u8]) -> Result<(Saved, u64, Digest), Fault> {
+    let (version, number, body) = unframe(bytes).ok_or(Fault::Damaged)?;
     if version > STATE_VERSION {
         return Err(Fault::Newer(version));
     }
@@ -184,7 +197,23 @@ fn parse(bytes: &[u8]) -> Result<(Saved, Digest), Fault> {
         let service = Service::restore(fields.record(3)?, now())?;
         Ok(Saved { boot_id: fields.text(1)?, started: fields.optional(2, Fields::u64)?, service })
     };
-    read().map(|saved| (saved, sum)).map_err(|_: super::wire::FieldError| Fault::Damaged)
+    let saved = read().map_err(|_: super::wire::FieldError| Fault::Damaged)?;
+    Ok((saved, number, Digest::of(body)))
+}
+
+/// Version, number and body of a whole record.
+fn unframe(bytes: &[u8]) -> Option<(u64, u64, &[u8])> {
+    let (head, rest) = line(bytes)?;
+    let (place, rest) = line(rest)?;
+    let (sum, rest) = line(rest)?;
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let (number, length) = text(place)?.strip_prefix("number ")?.split_once(" length ")?;
+    let body = rest.get(..length.parse().ok()?)?;
+    let sum: Digest = text(sum)?.strip_prefix("sum ")?.parse().ok()?;
+    if sum != Digest::of(&[head, b"\n", place, b"\n", body].concat()) {
+        return None;
+    }
+    Some((text(head)?.strip_prefix(HEAD)?.parse().ok()?, number.parse().ok()?, body))
 }
 
 fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -260,14 +289,16 @@ mod tests {
 
     #[test]
     fn any_damage_is_noticed() {
-        let (bytes, _) = print(&history()[3], Some(1), "boot");
+        let bytes = frame(STATE_VERSION, 1, &print_body(&history()[3], Some(1), "boot"));
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            assert!(matches!(parse(&damaged), Err(Fault::Damaged)), "byte {at}");
-            assert!(matches!(parse(&bytes[..at]), Err(Fault::Damaged)), "cut at {at}");
+            assert_eq!(parse(&damaged).err(), Some(Fault::Damaged), "byte {at}");
+            assert_eq!(parse(&bytes[..at]).err(), Some(Fault::Damaged), "cut at {at}");
         }
-        assert!(matches!(parse(&[0; 100]), Err(Fault::Damaged)));
+        assert_eq!(parse(&[0; 100]).err(), Some(Fault::Damaged));
+        // What a longer record before it has left behind its end.
+        assert!(parse(&[&bytes, b"rest".as_slice()].concat()).is_ok());
     }
 
     #[test]
@@ -277,18 +308,35 @@ mod tests {
         let mut journal = open(data.path()).0;
         journal.write(&history[2], Some(1)).unwrap();
         journal.write(&history[3], Some(1)).unwrap();
-        let path = journal.path(&spec().group, "");
+        let newest = journal.path(&spec().group, 1);
         for damaged in [b"rubbish".as_slice(), b"\xff\xfe", b"", &[0; 500]] {
-            fs::write(&path, damaged).unwrap();
-            let (_, found, words) = open(data.path());
+            fs::write(&newest, damaged).unwrap();
+            let (mut journal, found, words) = open(data.path());
             assert_eq!(found[0].service, history[2]);
             assert!(words[0].contains("damaged"), "{words:?}");
+            // What is written next takes its place, not that of the one that is whole.
+            journal.write(&history[3], Some(1)).unwrap();
+            let (_, found, words) = open(data.path());
+            assert_eq!((&found[0].service, words), (&history[3], vec![]));
         }
-        assert!(!path.exists());
-        assert_eq!(open(data.path()).1.len(), 1);
-        fs::write(journal.path(&spec().group, BEFORE), "").unwrap();
+        for slot in [0, 1] {
+            fs::write(journal.path(&spec().group, slot), "").unwrap();
+        }
         let (_, found, words) = open(data.path());
         assert!(found.is_empty() && words[0].contains("both"), "{words:?}");
+    }
+
+    #[test]
+    fn the_newest_counts_wherever_it_stands_and_a_forgotten_one_is_gone() {
+        let data = tempfile::tempdir().unwrap();
+        let history = history();
+        for service in [&history[2], &history[3], &history[2], &history[3], &history[2]] {
+            let mut journal = open(data.path()).0;
+            journal.write(service, Some(1)).unwrap();
+            assert_eq!(open(data.path()).1[0].service, *service);
+        }
+        open(data.path()).0.forget(&spec().group);
+        assert_eq!(fs::read_dir(data.path().join("keeper").join("services")).unwrap().count(), 0);
     }
 
     #[test]
@@ -296,12 +344,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let mut journal = open(data.path()).0;
         journal.write(&history()[3], Some(1)).unwrap();
-        let (head, body) = (format!("{HEAD}{}\n", STATE_VERSION + 1), b"whatever it holds");
-        let sum = Digest::of(&[head.as_bytes(), body].concat());
-        let newer = [head.as_bytes(), format!("sum {sum}\n").as_bytes(), body].concat();
-        fs::write(journal.path(&spec().group, ""), &newer).unwrap();
+        let newer = frame(STATE_VERSION + 1, 7, b"whatever it holds");
+        fs::write(journal.path(&spec().group, 0), &newer).unwrap();
         let error = Journal::open(data.path(), "boot").err().unwrap();
         assert!(error.to_string().contains("newer"), "{error}");
-        assert_eq!(fs::read(journal.path(&spec().group, "")).unwrap(), newer);
+        assert_eq!(fs::read(journal.path(&spec().group, 0)).unwrap(), newer);
     }
 }

@@ -225,7 +225,7 @@ fn a_stranger_with_the_recorded_number_is_never_signalled() {
         let line = std::fs::read(format!("/proc/{}/cmdline", stranger.id())).unwrap();
         line.starts_with(b"sleep").then_some(())
     });
-    for name in ["", "~before"] {
+    for name in ["", "~other"] {
         let path = record(&stage, &spec.group).with_file_name(format!("{}{name}", spec.group));
         rename_process(&path, pid, stranger.id());
     }
@@ -248,8 +248,9 @@ fn start_of(pid: u32) -> u64 {
 /// Puts another process id into a record, and mends its sum.
 fn rename_process(path: &std::path::Path, old: u32, new: u32) {
     let bytes = std::fs::read(path).unwrap();
-    let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
-    let (head, _, body) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+    let mut parts = bytes.splitn(4, |byte| *byte == b'\n');
+    let mut part = || parts.next().unwrap();
+    let (head, place, _, body) = (part(), part(), part(), part());
     // Tag 4 of eight bytes, as the format has it.
     let field = |pid: u32| [&[4, 0, 8, 0, 0, 0][..], &u64::from(pid).to_le_bytes()].concat();
     let (old, new) = (field(old), field(new));
@@ -258,8 +259,9 @@ fn rename_process(path: &std::path::Path, old: u32, new: u32) {
     if let Some(at) = at {
         body[at..at + new.len()].copy_from_slice(&new);
     }
-    let sum = tagfall::model::Digest::of(&[head, b"\n", &body].concat());
-    std::fs::write(path, [head, format!("\nsum {sum}\n").as_bytes(), &body].concat()).unwrap();
+    let head = [head, b"\n", place, b"\n"].concat();
+    let sum = tagfall::model::Digest::of(&[&head[..], &body].concat());
+    std::fs::write(path, [&head[..], format!("sum {sum}\n").as_bytes(), &body].concat()).unwrap();
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn a_newer_programs_records_are_refused_and_its_services_run_on() {
     stage.kill_keeper();
     let path = record(&stage, &spec.group);
     let kept = std::fs::read(&path).unwrap();
-    let head = "tagfall keeper record 999\n";
+    let head = "tagfall keeper record 999\nnumber 9 length 0\n";
     let sum = tagfall::model::Digest::of(head.as_bytes());
     std::fs::write(&path, format!("{head}sum {sum}\n")).unwrap();
     let refused =

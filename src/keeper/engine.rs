@@ -29,10 +29,14 @@ use super::services::Entry;
 use super::state::{Context, Event};
 use super::wire::PACKET_MAX_BYTES;
 use crate::model::{Digest, Exit, GroupName, Moment, Now, Timestamp};
-use crate::sys::process::{Child, OneThread, read_signals, signal_fd, wait};
+use crate::sys::process::{Child, OneThread, read_signals, set_slice, signal_fd, wait};
 
 /// How much of one service's output is read in one turn, so that a flood delays nobody else for long.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How long the keeper, and a child of it that is not yet its program, wants a processor at once, in nanoseconds: the
+/// shortest there is. It does little each time, and where all processors are taken it is let in before whoever computes.
+const SLICE_NS: u64 = 100_000;
 
 /// Whose process a child is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +88,8 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(config: KeeperConfig) -> Result<Self, KeeperError> {
         let one_thread = OneThread::prove().map_err(KeeperError::setup("begin: it must be alone in its process"))?;
+        // Without it everything goes on, later where programs that compute take all processors.
+        let _ = set_slice(SLICE_NS);
         let rights = Rights::find(&one_thread, &config.data_dir);
         let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))

@@ -18,7 +18,7 @@ use super::services::abandon;
 use super::spawn::environment_of_keeper;
 use super::wire::{Hello, Message, PACKET_MAX_BYTES, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message};
 use crate::model::{Exit, GroupName, Moment};
-use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals};
+use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice};
 
 /// Longest delay before the supervisor is started again, in milliseconds.
 const RESTART_MAX_MS: u64 = 1_000;
@@ -133,6 +133,7 @@ impl Engine {
                 return 127;
             }
             reset_signals();
+            let _ = set_slice(0);
             let error = image.exec();
             say(&format!("the supervisor's program cannot be executed: {error}"));
             127

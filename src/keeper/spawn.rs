@@ -19,7 +19,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::cgroup::Place;
 use super::mounts;
-use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
+use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals, set_slice};
 
 use strict::Strict;
 
@@ -266,6 +266,8 @@ impl Plan {
         }
         self.handed.place(one_thread).map_err(|error| (Step::Handover, error))?;
         reset_signals();
+        // What is the keeper's alone is not handed on.
+        let _ = set_slice(0);
         if let Some(strict) = &self.strict {
             strict.filter().map_err(|error| (Step::Calls, error))?;
         }

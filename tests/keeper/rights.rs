@@ -71,6 +71,25 @@ fn a_service_has_its_users_rights_and_no_more() {
     assert!(lines.contains(&"TAGFALL_RELEASE=v1.0.0".to_owned()) && lines.contains(&"COLOUR=blue".to_owned()), "{lines:?}");
 }
 
+/// The keeper asks for short turns on the processor, to be let in soon. That is its own affair.
+#[test]
+fn turns_on_the_processor_are_as_whoever_started_the_keeper_had_them() {
+    let slice = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("se.slice"))?;
+        line.rsplit(' ').next().map(str::to_owned)
+    };
+    // Not every kernel tells.
+    let Some(usual) = slice(std::process::id()) else { return };
+    let mut stage = Stage::new();
+    let spec = shell("patient", "exec sleep 1000");
+    stage.run(&spec);
+    let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
+    assert_eq!(slice(pid), Some(usual));
+    let keeper = slice(stage.keeper_pid()).unwrap();
+    assert!(keeper.parse::<u64>().unwrap() <= 1_000_000, "{keeper}");
+}
+
 #[test]
 fn hardening_none_takes_nothing_away() {
     let mut stage = Stage::new();

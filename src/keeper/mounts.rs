@@ -86,7 +86,9 @@ pub(super) fn show(one_thread: &OneThread, pidfd: BorrowedFd<'_>, view: &View) -
     let pid = one_thread.fork(attempt).map_err(|error| failed("no child could be made", error))?;
     drop(write);
     let answer = read_answer(&read);
-    end_child(pid, answer.is_some());
+    if answer.is_none() {
+        end_child(pid);
+    }
     match answer {
         Some([u8::MAX, ..]) => Ok(()),
         Some([step, errno @ ..]) => {
@@ -105,13 +107,11 @@ fn read_answer(pipe: &OwnedFd) -> Option<[u8; 5]> {
     (rustix::io::read(pipe, &mut answer) == Ok(answer.len())).then_some(answer)
 }
 
-/// Collects the child, which has answered and ends; or kills it, and it is collected like an orphan once it can be.
-fn end_child(pid: u32, answered: bool) {
+/// Kills a child that does not answer. Like one that has answered and ends, it is collected by the loop once it can be: its
+/// answer is all that is waited for.
+fn end_child(pid: u32) {
     // It is ours and not yet waited for, so its number is its own.
-    let Some(pid) = super::proc::pid_of(pid) else { return };
-    if answered {
-        let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), rustix::process::WaitIdOptions::EXITED);
-    } else {
+    if let Some(pid) = super::proc::pid_of(pid) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }

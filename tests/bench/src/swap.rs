@@ -32,16 +32,7 @@ const FILES: usize = 8;
 const FILE_BYTES: usize = 8 * 1024;
 const WANTED_MS: f64 = 1.0;
 
-/// Readers that want every core all the time make whoever is woken wait for one: that is the scheduler's figure, and that of
-/// whatever else the machine does. So the swap is held to its figure with the keeper at a real-time priority and the readers
-/// without, and told beside it as it comes.
 pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
-    let mut rows = series(true)?;
-    rows.extend(series(false)?);
-    Ok(rows)
-}
-
-fn series(real_time: bool) -> Result<Vec<Row>, Failure> {
     let dir = common::temp_dir();
     let data = dir.path().join("data");
     fs::create_dir_all(data.join("view"))?;
@@ -55,15 +46,9 @@ fn series(real_time: bool) -> Result<Vec<Row>, Failure> {
     }
     .to_args();
     arguments.insert(0, "keeper".into());
-    let program = tagfall()?.into_os_string();
-    // Inherited by the child that swaps and by the driver; the readers lay it off.
-    let mut words = if real_time { ["chrt", "--fifo", "10"].map(Into::into).to_vec() } else { Vec::new() };
-    words.push(program);
-    words.extend(arguments);
-    let mut keeper = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let program = tagfall()?;
+    let mut keeper = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let done = data.join("swaps");
-    let words = if real_time { "keeper at real-time priority" } else { "all alike" };
-    let words = format!("{READERS} readers looping, {words}");
     for _ in 0..6_000 {
         if done.exists() || keeper.try_wait()?.is_some() {
             break;
@@ -72,10 +57,10 @@ fn series(real_time: bool) -> Result<Vec<Row>, Failure> {
     }
     drop(Command::new("kill").args(["-TERM", &keeper.id().to_string()]).status());
     keeper.wait()?;
-    judge(&data, &words, real_time)
+    judge(&data)
 }
 
-fn judge(data: &Path, words: &str, held: bool) -> Result<Vec<Row>, Failure> {
+fn judge(data: &Path) -> Result<Vec<Row>, Failure> {
     let read = |name: &str| fs::read_to_string(data.join(name)).map_err(|error| format!("{name}: {error}"));
     let numbers = |text: &str| -> Vec<u64> { text.split_whitespace().filter_map(|word| word.parse().ok()).collect() };
     let swaps: Vec<Vec<u64>> = read("swaps")?.lines().map(numbers).collect();
@@ -106,13 +91,9 @@ fn judge(data: &Path, words: &str, held: bool) -> Result<Vec<Row>, Failure> {
     let clean = torn + missing + mixed == 0 && passes > u64::from(SWAPS);
     let seen = format!("{torn} torn, {missing} missing, {mixed} mixed in {passes} passes");
     Ok(vec![
-        if held {
-            Row::new(format!("request of a swap → done, {words}"), "p99 <= 1 ms", took.words("ms"), met)
-        } else {
-            Row::told(format!("request of a swap → done, {words}"), took.words("ms"))
-        },
+        Row::new(format!("request of a swap → done, {READERS} readers looping"), "p99 <= 1 ms", took.words("ms"), met),
         Row::told("the same way there and back without a swap", Sample::new(idle).words("ms")),
-        Row::new(format!("what they saw: {words}"), "0 torn, 0 missing, 0 mixed", seen, clean),
+        Row::new("what they saw", "0 torn, 0 missing, 0 mixed", seen, clean),
         Row::told("passes by path, over a swap, that saw both (not at a reload point)", straddled.to_string()),
     ])
 }
@@ -288,7 +269,7 @@ fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
         revision: Digest::of(b"revision"),
         release: "v1.0.0".to_owned(),
         launch: Launch {
-            argv: ["chrt", "--other", "0", &me()?, "readers", &text("view"), &text("readers")].map(str::to_owned).to_vec(),
+            argv: vec![me()?, "readers".to_owned(), text("view"), text("readers")],
             working_dir: "/".to_owned(),
             ..Launch::default()
         },

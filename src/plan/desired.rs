@@ -58,6 +58,8 @@ pub struct Wanted {
     pub first: FirstTag,
     /// Digest over all that rendering depends on.
     pub inputs: Digest,
+    /// Where in an interval what recurs falls, as a share of 2³²: even over members and groups.
+    pub phase: u32,
     /// Layers that were left out, and why.
     pub layer_errors: Vec<String>,
     /// An operator's hold.
@@ -112,12 +114,22 @@ impl Desired {
             let suspended =
                 suspended.get(name).filter(|hold| hold.revision.is_none_or(|revision| revision == group.revision)).cloned();
             let inputs = self.inputs(group, &first, layers);
-            let wanted = Wanted { group: group.clone(), first, inputs, layer_errors: layers.errors.clone(), suspended };
+            let (group, layer_errors) = (group.clone(), layers.errors.clone());
+            let wanted = Wanted { group, first, inputs, phase: self.phase(name), layer_errors, suspended };
             groups.insert(name.clone(), Arc::new(wanted));
         }
         self.release = release;
         self.first_tags.clone_from(first_tags);
         self.groups = groups;
+    }
+
+    fn phase(&self, name: &GroupName) -> u32 {
+        let digest = DigestBuilder::new("phase")
+            .field(self.host.member_id.as_str().as_bytes())
+            .field(name.to_string().as_bytes())
+            .finish();
+        let bytes = digest.as_bytes();
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
     fn inputs(&self, group: &Group, first: &FirstTag, layers: &Layers) -> Digest {

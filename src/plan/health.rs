@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use crate::model::{
-    Check, DigestBuilder, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Ready, Reason, ServiceState,
-};
+use crate::model::{Check, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Ready, Reason, ServiceState};
 
 use super::{Action, GroupFacts, HealthFacts, Key, Lane, Staged, Turn, Wanted};
 
@@ -47,7 +45,7 @@ pub(super) fn plan(
     if starting && known.passed && !says_itself {
         turn.act(Key::Group(name.clone(), Lane::Service), Action::MarkReady { group: name.clone(), incarnation });
     }
-    let due = due(turn, name, hook, known, starting, incarnation);
+    let due = due(turn, wanted, hook, known, starting, incarnation);
     if due <= turn.now {
         let action = Action::Check { group: name.clone(), incarnation, check: check.clone(), timeout: hook.timeout };
         turn.act(Key::Group(name.clone(), Lane::Health), action);
@@ -60,7 +58,7 @@ pub(super) fn plan(
 }
 
 /// When the next check is due. A pause of the supervisor leads to one check, not to those that were missed.
-fn due(turn: &Turn<'_>, name: &GroupName, hook: &Hook, known: &HealthFacts, starting: bool, incarnation: u64) -> Moment {
+fn due(turn: &Turn<'_>, wanted: &Wanted, hook: &Hook, known: &HealthFacts, starting: bool, incarnation: u64) -> Moment {
     match known.checks {
         0 => turn.now,
         checks if starting => {
@@ -68,19 +66,19 @@ fn due(turn: &Turn<'_>, name: &GroupName, hook: &Hook, known: &HealthFacts, star
             known.checked.after(wait.min(hook.interval))
         }
         _ if known.splayed => known.checked.after(hook.interval),
-        _ => known.checked.after(splay(turn, name, hook.interval, incarnation)),
+        _ => known.checked.after(splay(wanted, hook.interval, incarnation)),
     }
 }
 
-/// A point of the interval: even over members and services, the same for the same arguments.
-fn splay(turn: &Turn<'_>, name: &GroupName, interval: Duration, incarnation: u64) -> Duration {
-    let digest = DigestBuilder::new("splay")
-        .field(turn.desired.host.member_id.as_str().as_bytes())
-        .field(name.to_string().as_bytes())
-        .field(&incarnation.to_le_bytes())
-        .finish();
-    let bytes = digest.as_bytes();
-    let share = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+/// How far each next process of a service is from the one before, as a share of 2³²: by the golden ratio, so that however many
+/// there have been, they lie apart.
+const NEXT_PROCESS: u32 = 0x9e37_79b9;
+
+/// A point of the interval: even over members, groups and processes, the same for the same arguments.
+fn splay(wanted: &Wanted, interval: Duration, incarnation: u64) -> Duration {
+    let bytes = incarnation.to_le_bytes();
+    let count = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let share = wanted.phase.wrapping_add(count.wrapping_mul(NEXT_PROCESS));
     interval.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 

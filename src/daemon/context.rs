@@ -57,6 +57,11 @@ impl Context {
         layers.get(group).cloned().unwrap_or_default()
     }
 
+    /// Whether the layers of a group were read.
+    pub(super) fn has_layers(&self, group: &GroupName) -> bool {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(group)
+    }
+
     pub(super) fn set_layers(&self, group: &GroupName, layers: Vec<Layer>) {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), Arc::new(layers));
     }

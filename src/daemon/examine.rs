@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
-use super::stage;
+use super::{layers, stage};
 use crate::manifest::{Diagnostic, parse_release};
 use crate::model::{Group, ObjectId, Reason, Refusal, Release, RemoteTag};
 use crate::source::Fetched;
@@ -55,6 +55,10 @@ fn check_here(context: &Context, release: &Release) -> Result<(), Refusal> {
     for group in release.groups.values().filter(|group| here(group)) {
         let words = |message: String| format!("{}: {message}", group.name);
         errors.extend(group.mount.iter().filter_map(|mount| context.outside_roots(&mount.path)).map(words));
+        if !context.has_layers(&group.name) {
+            // A group that is new here: what stands above the release belongs to its first trial as well.
+            layers::read(context, &group.name);
+        }
         if let Err(found) = stage::render_here(context, group, (&release.tag, &release.commit)) {
             errors.extend(found.into_iter().map(words));
         }

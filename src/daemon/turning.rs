@@ -139,10 +139,7 @@ impl Turning {
             self.core.observe(Event::LayersChanged { group, layers }, now());
             return;
         }
-        if let Event::Done {
-            outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, ..
-        } = &event
-        {
+        if let Event::Done { outcome: Outcome::Examined { result: Ok(release), .. }, .. } = &event {
             self.read_layers(&release.clone());
         }
         if let Event::Done { outcome: Outcome::Accepted { release, .. }, .. } = &event {

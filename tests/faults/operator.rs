@@ -82,6 +82,24 @@ fn a_layer_of_the_users_is_applied_and_a_broken_one_is_named_and_left_out() {
 }
 
 #[test]
+fn a_layer_that_stands_before_the_first_release_belongs_to_its_first_trial() {
+    let mut host = Host::bare(|settings| settings);
+    wait_until("there is a place for layers", LONG, || host.path("data/user").is_dir());
+    // While nobody watches.
+    host.stop();
+    std::fs::write(host.path("data/user/web.default.toml"), "[free]\nword = \"mine\"\n").unwrap();
+    host.start_again();
+    host.write("v1.0.0");
+    let group = host.group("v1.0.0").replacen("[placement]", "config_open = [\"free\"]\n[placement]", 1);
+    host.repo.write(WEB, &group.replacen("[config]\n", "[config]\nfree = {}\n", 1));
+    host.repo.write("groups/web/config/c.conf.hbs", "{{cfg.free.word}}\n");
+    host.repo.release("v1.0.0");
+    host.supervisor.wait_ready("v1.0.0");
+    assert_eq!(std::fs::read_to_string(host.mount().join("c.conf")).unwrap(), "mine\n");
+    assert_eq!(host.events("InvalidConfiguration").unwrap(), Vec::<String>::new(), "{}", host.supervisor.log());
+}
+
+#[test]
 fn an_accepted_release_that_settings_no_longer_allow_runs_on_and_is_named() {
     let mut host = Host::start();
     let allowed = host.settings.clone();

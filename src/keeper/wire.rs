@@ -91,6 +91,8 @@ pub enum Request {
     },
     /// Run a command, as health checks and hooks need it.
     Exec(Box<Command>),
+    /// The supervisor's API answers: whoever waits for this host to be up need wait no longer.
+    Serving,
     /// Answer to [`Message::Shutdown`]: all that the supervisor had to order is done.
     Finished,
 }

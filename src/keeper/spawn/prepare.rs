@@ -13,6 +13,7 @@ use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::detached;
 use crate::keeper::rights::Rights;
+use crate::keeper::unit::VARIABLES;
 use crate::model::{Hardening, Launch, View};
 use crate::sys::process::{Image, User, groups_of, user_by_id, user_by_name};
 
@@ -110,9 +111,11 @@ fn image(argv: &[String], environment: &[(String, String)]) -> Result<Image, Str
     Ok(Image::new(candidates, arguments, variables.collect::<Result<_, _>>()?))
 }
 
-/// The keeper's own environment with changes, for the supervisor. What is not UTF-8 is taken as it is.
+/// The keeper's own environment with changes, for the supervisor. What is not UTF-8 is taken as it is; what a service manager
+/// asks of the keeper is the keeper's alone.
 pub(in crate::keeper) fn environment_of_keeper(key: &str, value: &str) -> Vec<CString> {
-    let own = std::env::vars_os().filter(|(own, _)| own != key);
+    let is_own = |name: &OsString| VARIABLES.iter().any(|variable| name == variable);
+    let own = std::env::vars_os().filter(|(own, _)| own != key && !is_own(own));
     let own = own.map(|(mut key, value)| {
         key.push("=");
         key.push(value);

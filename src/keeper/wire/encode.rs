@@ -31,6 +31,7 @@ const MARK_READY: u16 = 7;
 const FORGET: u16 = 8;
 const EXEC: u16 = 9;
 const FINISHED: u16 = 10;
+const SERVING: u16 = 11;
 
 const HELLO: u16 = 101;
 const REPORT: u16 = 102;
@@ -89,6 +90,7 @@ pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
             write_command(&mut writer, command);
             writer
         }
+        Request::Serving => begin(SERVING),
         Request::Finished => begin(FINISHED),
     };
     writer.finish()
@@ -109,6 +111,7 @@ pub fn decode_request(packet: &[u8]) -> Result<(u64, Request), Undecodable> {
         MARK_READY => fields.parsed(2).and_then(|group| Ok(Request::MarkReady { group, incarnation: fields.u64(3)? })),
         FORGET => fields.parsed(2).map(|group| Request::Forget { group }),
         EXEC => read_command(fields).map(|command| Request::Exec(Box::new(command))),
+        SERVING => Ok(Request::Serving),
         FINISHED => Ok(Request::Finished),
         _ => {
             let why = "no such request is known here; update the keeper by a restart of it".to_owned();

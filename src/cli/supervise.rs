@@ -20,7 +20,7 @@ use crate::manifest::{Settings, VerifyMode, parse_settings};
 pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = "SIGTERM and SIGINT stop the services in order, take the mounts away and exit 0.\n\
+#[command(after_long_help = "SIGTERM, SIGINT and SIGQUIT stop the services in order, take the mounts away and exit 0.\n\
     SIGHUP exchanges the program for the one that is in its place now; services run on.\n\n\
     Examples:\n  tagfall supervise\n  tagfall supervise --config ./supervisor.toml\n  \
     tagfall supervise --set source.url=/srv/config.git --set source.verify.mode=off --set data_dir=./data\n  \
@@ -119,6 +119,7 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 
 /// Reads the settings once, so that what is wrong is said here, then becomes the keeper: a fresh program with a small heap.
 pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
+    crate::keeper::hold_signals().map_err(|error| CliError::could_not_run("hold signals back", error))?;
     let settings = args.place.read()?;
     if settings.source.verify.mode == VerifyMode::Required {
         return Err(CliError::could_not_run("start", daemon::DaemonError::VerifyRequired));

@@ -177,6 +177,7 @@ fn signals() -> std::io::Result<Signals> {
 
 async fn turn(mut turning: Turning, notes: Vec<String>) -> Result<(), DaemonError> {
     turning.tell_notes(notes);
+    turning.tell_serving();
     match turning.run().await {
         Ending::KeeperLost => Err(DaemonError::KeeperLost),
         Ending::Terminated => Ok(()),

@@ -132,6 +132,13 @@ impl Turning {
         }
     }
 
+    /// The doors are open: the keeper tells whoever started it.
+    pub(super) fn tell_serving(&self) {
+        let keeper = self.context.keeper.clone();
+        // A keeper of an earlier version does not know the word; nothing depends on it here.
+        tokio::spawn(async move { keeper.request(ToKeeper::Serving).await });
+    }
+
     fn observe(&mut self, event: Event) {
         self.pace.note(&event, &self.core);
         if let Event::LayersHint(group) = event {

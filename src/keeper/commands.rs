@@ -8,6 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::engine::{Engine, Owner, now};
 use super::poller::{Source, Token};
 use super::proc;
+use super::reserve::{self, Asks};
 use super::services::own_variables;
 use super::spawn::{Failure, Handed, Order, Plan, Spawned, prepare};
 use super::wire::{Command, EXEC_OUTPUT_MAX_BYTES, ExecOutcome, Message};
@@ -58,6 +59,8 @@ impl Engine {
         if self.commands.len() >= COMMANDS_MAX {
             return Err(format!("{COMMANDS_MAX} commands run already; this one is not started"));
         }
+        let known = self.services.values().filter(|entry| entry.process.is_some()).count();
+        reserve::room(Asks::Command, known, self.poller.as_fd()).map_err(|why| format!("the command is not started: {why}"))?;
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
         let (pipe, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
         rustix::io::ioctl_fionbio(&pipe, true).map_err(|error| failed(error.into()))?;

@@ -28,12 +28,19 @@ use super::proc;
 use super::rights::Rights;
 use super::services::Entry;
 use super::state::{Context, Event};
+use super::unit::Unit;
 use super::wire::PACKET_MAX_BYTES;
 use crate::model::{Digest, Exit, GroupName, Moment, Now, Timestamp};
 use crate::sys::process::{Child, OneThread, read_signals, set_slice, signal_fd, wait};
 
 /// How much of one service's output is read in one turn, so that a flood delays nobody else for long.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Most children that are collected in one turn: whoever makes them faster than that must not hold up all else.
+const REAPED_PER_TURN: usize = 1024;
+
+/// Woken so much later than it wanted to be, this process was stopped, or the machine was.
+const HELD_UP: Duration = Duration::from_secs(1);
 
 /// How long the keeper, and a child of it that is not yet its program, wants a processor at once, in nanoseconds: the
 /// shortest there is. It does little each time, and where all processors are taken it is let in before whoever computes.
@@ -84,6 +91,12 @@ pub(super) struct Engine {
     /// Which file this program is, and under which name: where its successor will be.
     pub(super) program: PathBuf,
     pub(super) exchange: Option<Exchange>,
+    /// The service manager that started this process and wants to hear of it.
+    pub(super) unit: Option<Unit>,
+    /// Children have ended that are not collected yet.
+    reaping: bool,
+    /// How long the machine has slept since it began.
+    asleep: Duration,
     /// Who is in which session, as found in this turn of the loop.
     pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
 }
@@ -102,7 +115,7 @@ impl Engine {
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
         let signals =
-            signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).map_err(KeeperError::setup("take signals"))?;
+            signal_fd(&super::SIGNALS).map_err(KeeperError::setup("take signals"))?;
         let mut poller = Poller::new().map_err(KeeperError::setup("make an epoll instance"))?;
         let signals_token = poller.add(&signals, Source::Signals).map_err(KeeperError::setup("wait for signals"))?;
         let boot_id = proc::boot_id().map_err(KeeperError::setup("read the boot id"))?;
@@ -139,6 +152,9 @@ impl Engine {
             kept: Vec::new(),
             program: super::exchange::own_program(),
             exchange: None,
+            unit: Unit::from_environment(now().moment),
+            reaping: false,
+            asleep: asleep(),
             sessions: None,
         };
         engine.adopt_all(saved);
@@ -164,15 +180,22 @@ impl Engine {
             self.write_journal();
             self.flush_link();
             self.advance_exchange();
+            self.tell_unit();
             if self.advance_ending() {
                 self.lay_down();
                 self.cgroups.close();
                 return Ok(());
             }
-            let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
+            let next = self.next_deadline();
+            let wait = next.map(|next| next.since(now().moment));
+            let sources = self.poller.wait(wait).map_err(KeeperError::setup("wait for what happens next"))?;
             self.sessions = None;
+            self.look_at_clocks(next);
             for source in sources {
                 self.ready(source);
+            }
+            if std::mem::take(&mut self.reaping) {
+                self.reap();
             }
             self.fire_deadlines();
         }
@@ -207,9 +230,13 @@ impl Engine {
         }
     }
 
-    /// Collects every child that has ended, known or orphaned.
+    /// Collects children that have ended, known or orphaned: all there are, or so many that others may wait no longer.
     pub(super) fn reap(&mut self) {
-        while let Ok(Some((pid, exit))) = wait(Child::PeekAny) {
+        for _ in 0..REAPED_PER_TURN {
+            let Ok(Some((pid, exit))) = wait(Child::PeekAny) else {
+                self.look_after_clearing();
+                return;
+            };
             if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
                 // What it said last comes first: it may have named another main process.
                 self.read_ready_pipe(&group);
@@ -232,19 +259,34 @@ impl Engine {
                 None => {}
             }
         }
+        self.reaping = true;
         self.look_after_clearing();
     }
 
-    fn until_deadline(&self) -> Option<Duration> {
+    fn next_deadline(&self) -> Option<Moment> {
         let services = self.services.values().filter_map(|entry| entry.service.deadline());
         let commands = self.commands.values().filter_map(Running::deadline);
         let others = [
             self.supervisor.restart_at(),
             self.ending.as_ref().and_then(Ending::deadline),
             self.exchange.map(Exchange::deadline),
+            self.unit.as_ref().and_then(Unit::deadline),
         ];
-        let next = services.chain(commands).chain(others.into_iter().flatten()).min()?;
-        Some(next.since(now().moment))
+        let reaping = self.reaping.then_some(Moment::default());
+        services.chain(commands).chain(others.into_iter().flatten()).chain(reaping).min()
+    }
+
+    /// After the machine has slept, or this process was stopped, nobody can have been heard: what is due is done once, but
+    /// watchdogs count anew.
+    fn look_at_clocks(&mut self, next: Option<Moment>) {
+        let (moment, asleep) = (now().moment, asleep());
+        let slept = asleep.saturating_sub(self.asleep) >= HELD_UP;
+        self.asleep = asleep;
+        if slept || next.is_some_and(|next| next > Moment::default() && moment.since(next) >= HELD_UP) {
+            for entry in self.services.values_mut() {
+                entry.service.unheard(moment);
+            }
+        }
     }
 
     fn fire_deadlines(&mut self) {
@@ -313,6 +355,17 @@ pub(super) fn now() -> Now {
         u64::try_from(ms).unwrap_or(0)
     };
     Now { moment: Moment(ms(ClockId::Boottime)), wall: Timestamp(ms(ClockId::Realtime)) }
+}
+
+/// How long the machine has slept since it began: by so much, the clock of moments is ahead of that of work done.
+fn asleep() -> Duration {
+    let span = |id| {
+        let time = clock_gettime(id);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    // In this order, what passes between the two looks never makes it longer.
+    let with = span(ClockId::Boottime);
+    with.saturating_sub(span(ClockId::Monotonic))
 }
 
 /// The keeper's own words, for whoever reads its standard error.

@@ -58,8 +58,11 @@ impl Engine {
             return;
         }
         let program = self.program.display().to_string();
+        self.unit_reloads();
         if let Err(why) = ask_version(&self.one_thread, &self.program) {
-            say(&format!("the keeper does not become `{program}`: {why}; nothing was changed, and services run on"));
+            let words = format!("the keeper does not become `{program}`: {why}; nothing was changed, and services run on");
+            say(&words);
+            self.unit_stays(&words);
             return;
         }
         say(&format!("the keeper becomes `{program}`; services run on"));
@@ -93,7 +96,10 @@ impl Engine {
         }
         self.exchange = None;
         let why = self.become_program();
-        say(&format!("the keeper cannot become `{}`: {why}; it goes on as it was, and services run on", self.program.display()));
+        let program = self.program.display();
+        let words = format!("the keeper cannot become `{program}`: {why}; it goes on as it was, and services run on");
+        say(&words);
+        self.unit_stays(&words);
         self.start_supervisor();
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use super::proc;
 use crate::model::GroupName;
 
-/// The descriptor's number in the service is this or above: out of the way of those that a program is told of.
+/// The descriptor's number in the service is this or above: out of the way of those that a program may choose itself.
 const NUMBER_MIN: i32 = 100;
 
 fn path(data_dir: &Path, group: &GroupName) -> PathBuf {
@@ -34,8 +34,9 @@ pub(super) fn prepare(data_dir: &Path, group: &GroupName) -> io::Result<CString>
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-/// Takes the lock for this process and all that it will start. Runs in the child, before it gives up its rights.
-pub(super) fn take(path: &CString) -> io::Result<()> {
+/// Takes the lock for this process and all that it will start. Its number is none below `beyond`, which others are put at.
+/// Runs in the child, before it gives up its rights.
+pub(super) fn take(path: &CString, beyond: i32) -> io::Result<()> {
     let file = open(path.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -43,7 +44,9 @@ pub(super) fn take(path: &CString) -> io::Result<()> {
         // A file system without locks: then there is none.
         Err(_) => return Ok(()),
     }
-    let kept = rustix::io::fcntl_dupfd_cloexec(&file, NUMBER_MIN).unwrap_or(file);
+    let kept = rustix::io::fcntl_dupfd_cloexec(&file, NUMBER_MIN.max(beyond));
+    // Where so few descriptors are allowed, a lower number is better than no lock.
+    let kept = kept.or_else(|_| rustix::io::fcntl_dupfd_cloexec(&file, beyond))?;
     rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty())?;
     // Open for as long as the process is there.
     let _ = kept.into_raw_fd();
@@ -99,7 +102,7 @@ mod tests {
         let mut holder = holder.spawn().unwrap();
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         assert!(is_held(data.path(), &group));
-        assert_eq!(take(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(take(&path, 3).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let found = holders(data.path(), &group);
         assert!(found.iter().any(|(pid, _)| *pid == holder.id()), "{found:?}");
         for (pid, started) in found {

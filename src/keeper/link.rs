@@ -48,6 +48,10 @@ pub(super) struct Supervisor {
     started: Moment,
     short_lives: u32,
     restart_at: Option<Moment>,
+    /// It has said that its API answers.
+    pub(super) serving: bool,
+    /// How the last one ended, in words.
+    pub(super) ended: Option<String>,
 }
 
 impl Supervisor {
@@ -226,6 +230,7 @@ impl Engine {
     /// The supervisor was waited for.
     pub(super) fn supervisor_ended(&mut self, exit: Exit) {
         self.supervisor.process = None;
+        (self.supervisor.serving, self.supervisor.ended) = (false, Some(end_words(exit)));
         self.cut_link();
         if self.ending.is_some() {
             self.supervisor_is_away();

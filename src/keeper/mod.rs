@@ -9,6 +9,7 @@
 //! | `state.rs` | what follows from an event: pure, checked for all short sequences |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
+//! | `reserve.rs` | what is kept back for those that run already |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
@@ -17,6 +18,7 @@
 //! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `adopt.rs` | what an earlier keeper has left |
 //! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
+//! | `unit.rs` | what a service manager that started the keeper is told |
 //! | `ending.rs` | the end |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
@@ -48,10 +50,12 @@ mod oom;
 mod poller;
 mod proc;
 mod requests;
+mod reserve;
 mod rights;
 mod services;
 mod spawn;
 pub(crate) mod state;
+mod unit;
 pub mod wire;
 
 pub use config::KeeperConfig;
@@ -66,6 +70,15 @@ pub const ASK_VERSION: &str = "--state-version";
 /// First argument of the hidden subcommand `keeper` when it goes on in the place of another program; the number of the
 /// descriptor with what that one hands over follows.
 pub const RESUME: &str = "--adopt-fd";
+
+/// Signals that the keeper takes. As the first process of a container, all others but SIGKILL and SIGSTOP of the host's are
+/// kept from it by the kernel; elsewhere, they do to it what they do to any program.
+const SIGNALS: [i32; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
+
+/// Has this process keep what it is sent until it is the keeper: the first process of a container would never get it.
+pub fn hold_signals() -> std::io::Result<()> {
+    crate::sys::process::signal_fd(&SIGNALS).map(drop)
+}
 
 /// Runs the keeper until a signal asks for its end: the body of the hidden subcommand `keeper`. It takes over this whole
 /// process, which must have a single thread: its signals, its children, its limit of open files.

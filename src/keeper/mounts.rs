@@ -11,6 +11,7 @@ use rustix::fs::CWD;
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount, open_tree, unmount,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::beneath::{below, folder};
@@ -56,7 +57,9 @@ pub(super) fn attach(mount: BorrowedFd<'_>, point: &str) -> io::Result<()> {
 pub(super) fn try_all(directory: &Path) -> io::Result<()> {
     let mount = detached(directory)?;
     own_namespace()?;
-    Ok(move_mount(&mount, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    move_mount(&mount, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    // A later switch goes into a service's namespace, which takes a right of its own.
+    enter(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?.as_fd())
 }
 
 /// Goes into the mount namespace of a process.

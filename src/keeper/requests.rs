@@ -35,6 +35,10 @@ impl Engine {
                 Ok(()) => return,
                 Err(why) => Err(why),
             },
+            Request::Serving => {
+                self.supervisor.serving = true;
+                Ok(())
+            }
             Request::Finished => {
                 self.supervisor_finished();
                 Ok(())

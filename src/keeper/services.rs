@@ -15,6 +15,7 @@ use super::mounts;
 use super::notify::Voice;
 use super::poller::{Source, Token};
 use super::proc::{self, Fit, Marks};
+use super::reserve::{self, Asks};
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
@@ -240,9 +241,14 @@ impl Engine {
     }
 
     pub(super) fn open_output(&mut self, group: &GroupName) -> Result<(), String> {
-        let Some(entry) = self.services.get_mut(group) else { return Ok(()) };
-        if entry.output.is_some() {
+        if self.services.get(group).is_none_or(|entry| entry.output.is_some()) {
             return Ok(());
+        }
+        // Of those that wait for room themselves, nothing is held.
+        let known = self.services.values().filter(|entry| entry.output.is_some()).count();
+        let Some(entry) = self.services.get_mut(group) else { return Ok(()) };
+        if entry.process.is_none() {
+            reserve::room(Asks::Service, known, self.poller.as_fd())?;
         }
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
         let output = Output::open(&self.config.data_dir, group, &self.scratch).map_err(failed)?;

@@ -91,7 +91,7 @@ impl Step {
             Self::Fence => "what it may write cannot be fenced in",
             Self::Calls => "its system calls cannot be filtered",
             Self::Group => "it cannot be put into its cgroup",
-            Self::Lock => "its lock is held, so something of an earlier copy still runs",
+            Self::Lock => "its lock cannot be taken",
         }
     }
 }
@@ -124,7 +124,7 @@ impl Failure {
 
     /// Whether it was refused because another copy runs.
     pub(super) fn for_a_second_copy(&self) -> bool {
-        self.step == Step::Lock
+        self.step == Step::Lock && self.error.kind() == io::ErrorKind::WouldBlock
     }
 
     /// Whether it failed for lack of the right to mount, so that it may go without.
@@ -136,6 +136,9 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.for_a_second_copy() {
+            return f.write_str("its lock is held, so something of an earlier copy still runs");
+        }
         write!(f, "{}: {}", self.step.words(), self.error)
     }
 }
@@ -190,7 +193,7 @@ impl Plan {
     /// Makes the process.
     pub(super) fn spawn(&self, one_thread: &OneThread) -> Result<Spawned, String> {
         use rustix::pipe::{PipeFlags, pipe_with};
-        let failed = |error: io::Error| format!("no process can be made for it: {error}");
+        let failed = |error: io::Error| format!("no process can be made for it: {error}{}", advice(&error));
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
         let report = self.handed.out_of_the_way(report).map_err(failed)?;
         let child = |born| {
@@ -237,7 +240,8 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
-        self.lock.as_ref().map_or(Ok(()), super::hold::take).map_err(|error| (Step::Lock, error))?;
+        let beyond = self.handed.beyond();
+        self.lock.as_ref().map_or(Ok(()), |lock| super::hold::take(lock, beyond)).map_err(|error| (Step::Lock, error))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
@@ -290,6 +294,18 @@ impl Plan {
             }
             Mounts::Of(pidfd) => mounts::enter(pidfd.as_fd()).map_err(|error| (Step::Namespace, error)),
         }
+    }
+}
+
+/// What can be done where the kernel makes no process.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            "; a limit of processes is reached: of its user (RLIMIT_NPROC), of the keeper's cgroup (pids.max) or of the host"
+        }
+        Some(libc::ENOMEM) => "; the host, or the keeper's cgroup, has no memory left",
+        Some(libc::EMFILE | libc::ENFILE) => "; the keeper, or the host, has no descriptors left",
+        _ => "",
     }
 }
 

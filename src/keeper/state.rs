@@ -23,7 +23,7 @@ use crate::model::{Digest, Exit, Moment, MountMode, Now, PublicationId, ServiceK
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After SIGKILL, how long until a process that is still there is called stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// How often what should be gone is looked for again; its end is an event anyway, this is for what cannot be seen to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

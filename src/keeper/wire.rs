@@ -117,6 +117,8 @@ pub enum Request {
         /// Whose.
         group: GroupName,
     },
+    /// The supervisor's API answers: whoever waits for this host to be up need wait no longer.
+    Serving,
     /// Answer to [`Message::Shutdown`]: all that the supervisor had to order is done.
     Finished,
 }

@@ -53,6 +53,7 @@ pub(crate) fn body() {
                 let fd = tagfall::sys::process::inherited_fd(number).unwrap();
                 rustix::io::write(&fd, rest.replace("newline", "\n").as_bytes()).unwrap();
             }
+            "beat" => beat(),
             "serve" => serve(),
             "probe" => crate::strict::probe(rest),
             "end" => return,
@@ -66,6 +67,18 @@ fn say(message: &[u8]) {
     let socket = UnixDatagram::unbound().unwrap();
     // One that is too long for the socket is an attempt as well.
     let _ = socket.send_to(message, std::env::var("NOTIFY_SOCKET").unwrap());
+}
+
+/// How often a living service says so.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// Says that it lives, for as long as it does.
+fn beat() {
+    let end = std::time::Instant::now() + LIFE;
+    while std::time::Instant::now() < end {
+        say(b"WATCHDOG=1");
+        rustix::event::poll(&mut [], Some(&rustix::event::Timespec::try_from(BEAT).unwrap())).unwrap();
+    }
 }
 
 /// Answers every connection to the first socket that was handed over with its own process id.

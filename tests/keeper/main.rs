@@ -3,14 +3,20 @@
 #![expect(clippy::print_stdout, reason = "a service that the keeper starts prints what the test looks for")]
 
 mod adopt;
+mod clocks;
+mod crowd;
+mod first;
 mod fixture;
 mod groups;
 mod life;
 mod listening;
 mod notify;
 mod rights;
+mod scarce;
+mod shim;
 mod stage;
 mod strict;
+mod unit;
 mod views;
 
 /// What the keeper starts as its supervisor: see `stage`.

@@ -36,13 +36,26 @@ pub(crate) const BRIDGE: &str = "TAGFALL_TEST_BRIDGE";
 /// User and group `nobody`.
 pub(crate) const NOBODY: u32 = 65534;
 
+/// How a keeper is started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setting {
+    /// As an ordinary user.
+    pub(crate) as_nobody: bool,
+    /// Its program is a copy that may be replaced, and its words are kept.
+    pub(crate) own_program: bool,
+    /// A program, with its arguments, that runs what stands behind them.
+    pub(crate) through: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// What the supervisor may have done for it.
+    pub(crate) grants: Grants,
+}
+
 pub(crate) struct Stage {
     pub(crate) data: PathBuf,
     _dir: tempfile::TempDir,
     bridge: UnixListener,
     pub(crate) keeper: Child,
-    as_nobody: bool,
-    pub(crate) grants: Grants,
+    setting: Setting,
     program: PathBuf,
     link: Option<(OwnedFd, UnixStream)>,
     pub(crate) hello: Option<Hello>,
@@ -74,22 +87,22 @@ fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) -> bool {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::begin(false, false, Grants::default())
+        Self::with(Setting::default())
     }
 
     /// A keeper of an ordinary user, where this test may make one.
     pub(crate) fn unprivileged() -> Self {
-        Self::begin(is_root(), false, Grants::default())
+        Self::with(Setting { as_nobody: is_root(), ..Setting::default() })
     }
 
     /// A keeper with these lists of the operator's.
     pub(crate) fn with_grants(grants: Grants) -> Self {
-        Self::begin(false, false, grants)
+        Self::with(Setting { grants, ..Setting::default() })
     }
 
     /// A keeper whose program is a copy that may be replaced, and whose words are kept.
     pub(crate) fn with_own_program() -> Self {
-        Self::begin(false, true, Grants::default())
+        Self::with(Setting { own_program: true, ..Setting::default() })
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -103,31 +116,30 @@ impl Stage {
         wait_until(words, || (said() >= times).then_some(()));
     }
 
-    fn begin(as_nobody: bool, own_program: bool, grants: Grants) -> Self {
+    pub(crate) fn with(setting: Setting) -> Self {
         let dir = tempfile::Builder::new().prefix("tagfall-keeper-").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        if as_nobody {
+        if setting.as_nobody {
             std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let bridge = dir.path().join("bridge");
         let listener = UnixListener::bind(&bridge).unwrap();
         std::fs::set_permissions(&bridge, std::fs::Permissions::from_mode(0o777)).unwrap();
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_tagfall"));
-        if own_program {
+        if setting.own_program {
             let copy = dir.path().join("tagfall");
             std::fs::copy(&program, &copy).unwrap();
             program = copy;
         }
-        let keeper = start_keeper(&data, &bridge, (as_nobody, grants.clone()), &program, own_program);
+        let keeper = start_keeper(&data, &bridge, &setting, &program);
         let mut stage = Self {
             data,
             _dir: dir,
             bridge: listener,
             keeper,
-            as_nobody,
-            grants,
+            setting,
             program,
             link: None,
             hello: None,
@@ -155,8 +167,8 @@ impl Stage {
     }
 
     pub(crate) fn start_keeper(&mut self) {
-        let how = (self.as_nobody, self.grants.clone());
-        self.keeper = start_keeper(&self.data, &self.bridge_path(), how, &self.program, false);
+        let setting = Setting { own_program: false, ..self.setting.clone() };
+        self.keeper = start_keeper(&self.data, &self.bridge_path(), &setting, &self.program);
         self.connect();
     }
 
@@ -368,23 +380,23 @@ fn remove_groups(dir: &Path, hash: &str, within: bool) -> bool {
     all
 }
 
-fn start_keeper(data: &Path, bridge: &Path, (as_nobody, grants): (bool, Grants), program: &Path, keep_words: bool) -> Child {
+fn start_keeper(data: &Path, bridge: &Path, setting: &Setting, program: &Path) -> Child {
     let config = KeeperConfig {
         data_dir: data.to_owned(),
         supervisor_program: Some(std::env::current_exe().unwrap()),
         supervisor_args: ["--exact", "--nocapture"].map(Into::into).to_vec(),
-        grants,
+        grants: setting.grants.clone(),
     };
-    let mut command = if as_nobody {
-        let mut command = Command::new("setpriv");
+    let mut words = setting.through.clone();
+    if setting.as_nobody {
         let id = NOBODY.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
+        words.extend(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"].map(str::to_owned));
+    }
+    words.push(program.to_str().unwrap().to_owned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).envs(setting.env.iter().cloned());
     command.arg("keeper").args(config.to_args()).env(BRIDGE, bridge).stdin(Stdio::null()).stdout(Stdio::null());
-    if keep_words {
+    if setting.own_program {
         command.stderr(std::fs::File::create(program.with_extension("words")).unwrap());
     }
     command.spawn().unwrap()

@@ -14,6 +14,7 @@ use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::published;
 use crate::keeper::rights::Rights;
+use crate::keeper::unit::VARIABLES;
 use crate::model::{Hardening, Launch, View};
 use crate::sys::process::{Image, User, groups_of, user_by_id, user_by_name};
 
@@ -117,9 +118,11 @@ fn image(argv: &[String], environment: &[(String, String)]) -> Result<Image, Str
     Ok(Image::new(candidates, arguments, variables.collect::<Result<_, _>>()?))
 }
 
-/// The keeper's own environment with changes (`None`: without it), for the supervisor. What is not UTF-8 is taken as it is.
+/// The keeper's own environment with changes (`None`: without it), for the supervisor. What is not UTF-8 is taken as it is; what
+/// a service manager asks of the keeper is the keeper's alone.
 pub(in crate::keeper) fn environment_of_keeper(changes: &[(&str, Option<String>)]) -> Vec<CString> {
-    let own = std::env::vars_os().filter(|(own, _)| changes.iter().all(|(key, _)| own != key));
+    let is_own = |name: &OsString| VARIABLES.iter().any(|variable| name == variable);
+    let own = std::env::vars_os().filter(|(own, _)| changes.iter().all(|(key, _)| own != key) && !is_own(own));
     let own = own.map(|(mut key, value)| {
         key.push("=");
         key.push(value);

@@ -87,6 +87,13 @@ impl Service {
         }
     }
 
+    /// Nobody could be heard for a while, whatever was said: where its watchdog counts, it does so from now on.
+    pub(in crate::keeper) fn unheard(&mut self, now: Moment) {
+        if let Some((_, Some(heard))) = &mut self.told.watchdog {
+            *heard = now;
+        }
+    }
+
     /// Takes what one message says, all of it together.
     pub(super) fn hear(&mut self, words: Vec<Word>, context: Context) -> Vec<Action> {
         let now = context.now.moment;

@@ -35,6 +35,7 @@ const LINK: u16 = 21;
 const UNLINK: u16 = 22;
 const READERS: u16 = 23;
 const RECLAIM: u16 = 24;
+const SERVING: u16 = 11;
 
 const HELLO: u16 = 101;
 const REPORT: u16 = 102;
@@ -98,6 +99,7 @@ pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
             write_command(&mut writer, command);
             writer
         }
+        Request::Serving => begin(SERVING),
         Request::Finished => begin(FINISHED),
         Request::Link { group, path } => named_with(LINK, group, path),
         Request::Unlink { group, path } => named_with(UNLINK, group, path),
@@ -122,6 +124,7 @@ pub fn decode_request(packet: &[u8]) -> Result<(u64, Request), Undecodable> {
         MARK_READY => fields.parsed(2).and_then(|group| Ok(Request::MarkReady { group, incarnation: fields.u64(3)? })),
         FORGET => fields.parsed(2).map(|group| Request::Forget { group }),
         EXEC => read_command(fields).map(|command| Request::Exec(Box::new(command))),
+        SERVING => Ok(Request::Serving),
         FINISHED => Ok(Request::Finished),
         LINK => read_named(fields).map(|(group, path)| Request::Link { group, path }),
         UNLINK => read_named(fields).map(|(group, path)| Request::Unlink { group, path }),

@@ -104,6 +104,7 @@ fn request() -> impl Strategy<Value = Request> {
             cwd,
             timeout
         }))),
+        Just(Request::Serving),
         Just(Request::Finished),
     ]
 }

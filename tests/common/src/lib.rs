@@ -7,12 +7,14 @@ mod needs;
 mod net;
 mod repo;
 mod supervisor;
+mod tool;
 mod wait;
 
 pub use needs::{Skipped, need, need_root, need_tool, rights_to_mount};
 pub use net::{free_port, http_get, redis};
 pub use repo::{Repo, copy_tree, git};
 pub use supervisor::{Output, SOCKET, Supervisor, Tagfall};
+pub use tool::compile;
 pub use wait::{LONG, SHORT, holds_for, wait_for, wait_until};
 
 /// A folder that goes away with the test. Short paths, because a unix socket's may have 108 bytes. Others may pass through and

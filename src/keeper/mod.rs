@@ -11,6 +11,7 @@
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
+//! | `outputs.rs` | what services write, in the loop |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
 //! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `adopt.rs` | what an earlier keeper has left |
@@ -38,6 +39,7 @@ pub(crate) mod log;
 mod mounts;
 mod notify;
 mod oom;
+mod outputs;
 mod poller;
 mod proc;
 mod requests;

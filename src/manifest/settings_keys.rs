@@ -1,6 +1,7 @@
 //! The keys of the supervisor's own file. A new key is a line here and a `fields.get` in `settings`.
 
 use super::choice::Choice;
+use super::group_keys::HOST_LOGS;
 use super::settings::VerifyMode;
 use super::shape::{Key, Kind, Shape, Text};
 
@@ -25,6 +26,8 @@ pub(crate) static SETTINGS: Shape = Shape {
         Key::new("source", Kind::Table(&SOURCE), "The configuration repository.").required(),
         Key::new("ring", Kind::Table(&RING), "The peers. Left out: nothing listens for any."),
         Key::new("api", Kind::Table(&API), "Where this supervisor is asked."),
+        Key::new("logs", Kind::Table(&HOST_LOGS), "How lines of services are kept whose group.toml does not say so.")
+            .also(&["log", "logging"]),
     ],
 };
 

@@ -223,15 +223,13 @@ impl LogFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.remove_surplus(self.policy.files);
+        // The oldest goes first: a rename over it would make ext4 write all of the other file to the disk at once.
+        self.remove_surplus(self.policy.files - 1);
         for age in (1..self.policy.files).rev() {
             match std::fs::rename(self.dir.join(log_file(age - 1)), self.dir.join(log_file(age))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             }
-        }
-        if self.policy.files == 1 {
-            std::fs::remove_file(self.dir.join(log_file(0)))?;
         }
         self.file = None;
         self.open()
@@ -261,7 +259,7 @@ impl LogFile {
 
     /// Files that fewer were asked for since.
     fn remove_surplus(&self, files: u32) {
-        for age in files.max(1)..LOG_FILES_MAX {
+        for age in files..LOG_FILES_MAX {
             if std::fs::remove_file(self.dir.join(log_file(age))).is_err() {
                 return;
             }

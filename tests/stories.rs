@@ -162,13 +162,14 @@ impl Story {
             since: Timestamp(self.now_ms),
             next_try: None,
             launch: spec.launch.digest(),
-            policy: spec.policy,
+            policy: spec.policy.clone(),
             revision: spec.revision,
             publication: sees.map(publication),
             mount_mode: MountMode::Namespace,
             last_exit: None,
             message: String::new(),
             start_extended: self.extended,
+            logs: tagfall::model::LogLosses::default(),
         };
         self.event(Event::Service(Box::new(report)))
     }

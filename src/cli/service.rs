@@ -140,5 +140,5 @@ fn text(line: &LogLine) -> String {
         LogStream::Stdout => super::text::PLAIN,
         LogStream::Stderr => WARN,
     };
-    format!("{DIM}{}{DIM:#} {style}{}{style:#}\n", line.time, line.text)
+    format!("{DIM}{}{DIM:#} {style}{}{style:#}\n", line.time, line.line)
 }

@@ -316,6 +316,7 @@ fn host(settings: &Settings, context: &Context) -> Host {
             prerelease: settings.source.prerelease,
         },
         poll: settings.source.poll,
+        logs: settings.logs.clone(),
     }
 }
 

@@ -180,7 +180,10 @@ impl Turning {
     fn hear(&mut self, news: Option<News>) -> Option<Ending> {
         self.pace.loud = true;
         match news {
-            Some(News::Hello(hello)) => self.keeper_pid = Some(hello.keeper_pid),
+            Some(News::Hello(hello)) => {
+                self.keeper_pid = Some(hello.keeper_pid);
+                self.core.observe(Event::KeeperSpeaks(hello.minor), now());
+            }
             Some(News::Report(report)) => self.core.observe(Event::Service(report), now()),
             Some(News::Gone(group)) => self.core.observe(Event::ServiceGone(group), now()),
             Some(News::SnapshotEnd) => self.core.observe(Event::KeeperReady, now()),

@@ -4,7 +4,7 @@
 //! What concerns services is in `services.rs`, requests in `requests.rs`, the supervisor in `link.rs`, commands in
 //! `commands.rs`, the end in `ending.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use super::error::KeeperError;
 use super::exchange::Exchange;
 use super::journal::Journal;
 use super::link::{Link, Supervisor};
-use super::log::Scratch;
+use super::log::{READ_BYTES, Scratch};
 use super::poller::{Poller, Source, Token};
 use super::proc;
 use super::rights::Rights;
@@ -30,11 +30,11 @@ use super::services::Entry;
 use super::state::{Context, Event};
 use super::unit::Unit;
 use super::wire::PACKET_MAX_BYTES;
-use crate::model::{Digest, Exit, GroupName, Moment, Now, Timestamp};
+use crate::model::{Digest, Exit, GroupName, LogStream, Moment, Now, Timestamp};
 use crate::sys::process::{Child, OneThread, read_signals, set_slice, signal_fd, wait};
 
-/// How much of one service's output is read in one turn, so that a flood delays nobody else for long.
-const READ_BYTES: usize = 64 * 1024;
+/// How soon the journal is tried again where it cannot be written.
+const JOURNAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Most children that are collected in one turn: whoever makes them faster than that must not hold up all else.
 const REAPED_PER_TURN: usize = 1024;
@@ -77,13 +77,19 @@ pub(super) struct Engine {
     pub(super) commands: BTreeMap<u64, Running>,
     pub(super) command_ids: u64,
     pub(super) journal: Journal,
-    pub(super) journal_failed: bool,
+    /// Why it cannot be written, while that is so.
+    pub(super) journal_failed: Option<String>,
+    journal_again: Option<Moment>,
     /// Something has happened that the journal may have to tell.
     pub(super) journal_due: bool,
     /// Tasks that an earlier keeper saw done.
     pub(super) done: BTreeMap<GroupName, Digest>,
     pub(super) ending: Option<Ending>,
     pub(super) buffer: Vec<u8>,
+    /// Outputs that have something for the next read.
+    pub(super) unread: BTreeSet<(GroupName, LogStream)>,
+    /// When they are looked after again.
+    pub(super) outputs_due: Option<Moment>,
     /// Through which outputs are looked at.
     pub(super) scratch: Rc<Scratch>,
     /// Descriptors that this process keeps when it becomes another program, beside outputs.
@@ -123,7 +129,7 @@ impl Engine {
         for words in words {
             say(&words);
         }
-        let scratch = Rc::new(Scratch::new().map_err(KeeperError::setup("make a pipe"))?);
+        let scratch = Rc::new(Scratch::new(&config.data_dir).map_err(KeeperError::setup("make a pipe"))?);
         let mut engine = Self {
             one_thread,
             config,
@@ -143,11 +149,14 @@ impl Engine {
             command_ids: 0,
             commands: BTreeMap::new(),
             journal,
-            journal_failed: false,
+            journal_failed: None,
+            journal_again: None,
             journal_due: true,
             done: BTreeMap::new(),
             ending: None,
             buffer: vec![0; READ_BYTES],
+            unread: BTreeSet::new(),
+            outputs_due: None,
             scratch,
             kept: Vec::new(),
             program: super::exchange::own_program(),
@@ -194,6 +203,7 @@ impl Engine {
             for source in sources {
                 self.ready(source);
             }
+            self.read_outputs();
             if std::mem::take(&mut self.reaping) {
                 self.reap();
             }
@@ -206,12 +216,8 @@ impl Engine {
             Source::Signals => self.take_signals(),
             Source::Link => self.read_link(),
             Source::Status(group) => self.read_status(&group),
-            Source::Output(group, stream) => {
-                let time = now().wall;
-                if let Some(entry) = self.services.get_mut(&group) {
-                    entry.take_output(stream, &mut self.buffer, time);
-                }
-            }
+            Source::Output(group, stream) => self.output_written(group, stream),
+            Source::Forward(group) => self.forward_ready(&group),
             Source::Command(id) => self.read_command(id),
             Source::Notify(group) => self.read_notify(&group),
             Source::ReadyPipe(group) => self.read_ready_pipe(&group),
@@ -271,9 +277,11 @@ impl Engine {
             self.ending.as_ref().and_then(Ending::deadline),
             self.exchange.map(Exchange::deadline),
             self.unit.as_ref().and_then(Unit::deadline),
+            self.outputs_due,
+            self.journal_again,
         ];
-        let reaping = self.reaping.then_some(Moment::default());
-        services.chain(commands).chain(others.into_iter().flatten()).chain(reaping).min()
+        let at_once = (self.reaping || !self.unread.is_empty()).then_some(Moment::default());
+        services.chain(commands).chain(others.into_iter().flatten()).chain(at_once).min()
     }
 
     /// After the machine has slept, or this process was stopped, nobody can have been heard: what is due is done once, but
@@ -304,6 +312,10 @@ impl Engine {
         if due(self.supervisor.restart_at()) {
             self.start_supervisor();
         }
+        self.look_after_outputs(moment);
+        if due(self.journal_again) {
+            (self.journal_again, self.journal_due) = (None, true);
+        }
     }
 
     /// After an end that was asked for: what is at rest begins anew under the next keeper, but for tasks that are done.
@@ -328,22 +340,27 @@ impl Engine {
         if !std::mem::take(&mut self.journal_due) {
             return;
         }
-        let mut result = Ok(());
+        let mut failed = None;
         for entry in self.services.values_mut().filter(|entry| entry.unsaved) {
             let started = entry.held().map(|(_, record)| record.started);
             match self.journal.write(&entry.service, started) {
-                Ok(()) => entry.unsaved = false,
-                Err(error) => result = Err(error),
+                // Whoever was told that it was not written is told that it is.
+                Ok(()) => (entry.unsaved, entry.dirty) = (false, entry.dirty || self.journal_failed.is_some()),
+                Err(error) => {
+                    entry.dirty |= self.journal_failed.is_none();
+                    failed = Some(error.to_string());
+                }
             }
         }
-        if let Err(error) = &result
-            && !self.journal_failed
-        {
-            say(&format!("who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"));
+        match (&failed, &self.journal_failed) {
+            (Some(error), None) => {
+                say(&format!("who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"));
+            }
+            (None, Some(_)) => say("who runs is written down again"),
+            (Some(_), Some(_)) | (None, None) => {}
         }
-        self.journal_failed = result.is_err();
-        // Tried again when something happens next.
-        self.journal_due = self.journal_failed;
+        self.journal_again = failed.as_ref().map(|_| now().moment.after(JOURNAL_AGAIN));
+        self.journal_failed = failed;
     }
 }
 

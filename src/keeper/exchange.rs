@@ -111,7 +111,7 @@ impl Engine {
         }
         self.journal_due = true;
         self.write_journal();
-        if self.journal_failed {
+        if self.journal_failed.is_some() {
             return "who runs cannot be written down".to_owned();
         }
         let handed = match self.hand_over() {

@@ -240,6 +240,7 @@ mod tests {
                 ready: crate::model::Ready::Notify,
                 // What a running process has said is not written down: see `Service::heard_again`.
                 watchdog: None,
+                logs: crate::model::LogPolicy { files: 7, ..crate::model::LogPolicy::default() },
                 kind: ServiceKind::Daemon,
                 stop_signal: Signal::TERM,
                 stop_timeout: Duration::from_secs(8),

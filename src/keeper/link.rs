@@ -19,7 +19,7 @@ use super::poller::{Source, Token};
 use super::proc;
 use super::services::abandon;
 use super::spawn::environment_of_keeper;
-use super::wire::{Hello, Message, PACKET_MAX_BYTES, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message};
+use super::wire::{Hello, Message, PACKET_MAX_BYTES, PROTOCOL_MINOR, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message};
 use crate::model::{Exit, GroupName, Moment};
 use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice};
 
@@ -187,6 +187,7 @@ impl Engine {
     fn hello(&self) -> Hello {
         Hello {
             version: PROTOCOL_VERSION,
+            minor: PROTOCOL_MINOR,
             keeper_pid: std::process::id(),
             boot_id: self.boot_id.clone(),
             namespaces: self.rights.namespaces.clone(),
@@ -333,7 +334,7 @@ impl Engine {
         }
         let now = now();
         for entry in self.services.values_mut().filter(|entry| entry.dirty) {
-            if !link.send(&Message::Report(Box::new(entry.service.report(now)))) {
+            if !link.send(&Message::Report(Box::new(entry.report(now, self.journal_failed.as_deref())))) {
                 return;
             }
             entry.dirty = false;

@@ -12,6 +12,7 @@
 //! | `reserve.rs` | what is kept back for those that run already |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
+//! | `outputs.rs` | what services write, in the loop |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
 //! | `grants.rs`, `confine.rs` | what a supervisor may have done for it, and what its process is left with |
 //! | `folders.rs`, `links.rs`, `beneath.rs` | whose the data folder is; what is done on disk for the supervisor, and how safely |
@@ -47,6 +48,7 @@ pub(crate) mod log;
 mod mounts;
 mod notify;
 mod oom;
+mod outputs;
 mod poller;
 mod proc;
 mod requests;

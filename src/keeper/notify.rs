@@ -132,7 +132,7 @@ impl Engine {
     pub(super) fn open_voice(&mut self, group: &GroupName) -> Result<Means, String> {
         self.close_voice(group);
         let Some(entry) = self.services.get(group) else { return Ok(Means::default()) };
-        let (policy, user) = (entry.service.spec.policy, entry.service.spec.launch.user.clone());
+        let (policy, user) = (entry.service.spec.policy.clone(), entry.service.spec.launch.user.clone());
         if policy.watchdog.is_none() && !matches!(policy.ready, Ready::Notify | Ready::Fd) {
             return Ok(Means::default());
         }
@@ -170,7 +170,7 @@ impl Engine {
         let silent: Vec<GroupName> = silent.map(|(group, _)| group.clone()).collect();
         for group in silent {
             let Some(entry) = self.services.get(&group) else { continue };
-            let (policy, user) = (entry.service.spec.policy, entry.service.spec.launch.user.clone());
+            let (policy, user) = (entry.service.spec.policy.clone(), entry.service.spec.launch.user.clone());
             if policy.ready != Ready::Notify && policy.watchdog.is_none() {
                 continue;
             }

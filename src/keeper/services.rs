@@ -13,12 +13,13 @@ use super::listen::Held;
 use super::log::Output;
 use super::mounts;
 use super::notify::Voice;
+use super::outputs::OutputTokens;
 use super::poller::{Source, Token};
 use super::proc::{self, Fit, Marks};
 use super::reserve::{self, Asks};
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
-use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
+use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, View};
 use crate::sys::process::pidfd_signal;
 
 /// A main process, as long as it is not waited for.
@@ -42,8 +43,8 @@ pub(super) struct Entry {
     pub(super) marks: Option<Marks>,
     /// Whether what is left of it descends from an earlier keeper, not from this one; then, the start of its main process.
     was_foreign: Option<u64>,
-    output: Option<Output>,
-    output_tokens: Vec<(LogStream, Token)>,
+    pub(super) output: Option<Output>,
+    pub(super) output_tokens: OutputTokens,
     /// Something has changed since the last report.
     pub(super) dirty: bool,
     /// Something has changed that the journal may have to tell.
@@ -65,7 +66,7 @@ impl Entry {
             marks: None,
             was_foreign: None,
             output: None,
-            output_tokens: Vec::new(),
+            output_tokens: OutputTokens::default(),
             dirty: true,
             unsaved: true,
             show_failed: None,
@@ -108,12 +109,6 @@ impl Entry {
     pub(super) fn output(&mut self) -> Option<&mut Output> {
         self.output.as_mut()
     }
-
-    pub(super) fn take_output(&mut self, stream: LogStream, buffer: &mut [u8], time: Timestamp) {
-        if let Some(output) = &mut self.output {
-            output.take(stream, buffer, time);
-        }
-    }
 }
 
 impl Engine {
@@ -142,6 +137,7 @@ impl Engine {
                 self.cgroups.remove(group);
             }
         }
+        self.set_output_rules(group);
         self.close_unused(group);
     }
 
@@ -240,27 +236,6 @@ impl Engine {
         Ok(plan)
     }
 
-    pub(super) fn open_output(&mut self, group: &GroupName) -> Result<(), String> {
-        if self.services.get(group).is_none_or(|entry| entry.output.is_some()) {
-            return Ok(());
-        }
-        // Of those that wait for room themselves, nothing is held.
-        let known = self.services.values().filter(|entry| entry.output.is_some()).count();
-        let Some(entry) = self.services.get_mut(group) else { return Ok(()) };
-        if entry.process.is_none() {
-            reserve::room(Asks::Service, known, self.poller.as_fd())?;
-        }
-        let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
-        let output = Output::open(&self.config.data_dir, group, &self.scratch).map_err(failed)?;
-        for stream in [LogStream::Stdout, LogStream::Stderr] {
-            let source = Source::Output(group.clone(), stream);
-            let token = self.poller.add(output.keeper_end(stream), source).map_err(failed)?;
-            entry.output_tokens.push((stream, token));
-        }
-        entry.output = Some(output);
-        Ok(())
-    }
-
     /// A new process has become the program, or has said why not.
     pub(super) fn read_status(&mut self, group: &GroupName) {
         let Some(entry) = self.services.get_mut(group) else { return };
@@ -302,13 +277,6 @@ impl Engine {
         self.drain_output(group);
         let exit = self.cgroups.explained(group, exit);
         self.feed(group, Event::Exited(exit));
-    }
-
-    /// Takes what is left of a service's output, and ends its last line.
-    pub(super) fn drain_output(&mut self, group: &GroupName) {
-        if let Some(output) = self.services.get_mut(group).and_then(|entry| entry.output.as_mut()) {
-            output.drain(&mut self.buffer, now().wall);
-        }
     }
 
     fn forget_process(&mut self, group: &GroupName) {
@@ -419,13 +387,7 @@ impl Engine {
         self.cgroups.remove(group);
         self.journal.forget(group);
         hold::forget(&self.config.data_dir, group);
-        if let Some(output) = &mut entry.output {
-            output.drain(&mut self.buffer, now().wall);
-            for (stream, token) in &entry.output_tokens {
-                self.poller.remove(output.keeper_end(*stream), *token);
-            }
-            output.remove();
-        }
+        entry.close_output(&mut self.poller, &mut self.buffer);
         if let Some(link) = &mut self.link {
             link.gone(group.clone());
         }

@@ -2,8 +2,8 @@
 //!
 //! Versioned and additive: a message is a kind and fields of (tag, length, value). Unknown fields are skipped, an
 //! unknown kind is answered with an error, so that either side may be newer. It may not do I/O.
-//! To add a field: a new tag in `encode.rs`, never a used one, with a meaning where it is missing. To add a message: a
-//! new kind number there.
+//! To add a field: a new tag in `encode.rs`, never a used one, with a meaning where it is missing; a field of a policy also
+//! raises [`PROTOCOL_MINOR`]. To add a message: a new kind number there.
 
 mod encode;
 mod fields;
@@ -18,10 +18,14 @@ use crate::model::{Digest, Exit, GroupName, Policy, ServiceReport, ServiceSpec, 
 pub use encode::{Undecodable, decode_message, decode_request, encode_message, encode_request};
 pub(super) use encode::{read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec};
 pub(super) use fields::{FieldError, Fields, Writer};
-pub use logfile::{LOG_FILES, LOG_LINE_MAX_BYTES, log_dir, parse_line, stream_letter};
+pub use logfile::{LOG_FILES_MAX, LOG_LINE_MAX_BYTES, log_age, log_dir, log_file};
 
 /// Version of the protocol. It rises when a message changes its meaning; new fields and messages need no rise.
 pub const PROTOCOL_VERSION: u64 = 1;
+
+/// Minor version: it rises with each field of a policy that is added. Of what a keeper reports, the supervisor compares only
+/// the fields that its version has (`Policy::known_by`).
+pub const PROTOCOL_MINOR: u64 = 1;
 
 /// Longest packet in bytes, either way.
 pub const PACKET_MAX_BYTES: usize = 128 * 1024;
@@ -156,6 +160,8 @@ pub struct ExecOutcome {
 pub struct Hello {
     /// Its [`PROTOCOL_VERSION`].
     pub version: u64,
+    /// Its [`PROTOCOL_MINOR`]; 0 of one that does not tell.
+    pub minor: u64,
     /// Its process id.
     pub keeper_pid: u32,
     /// The kernel's boot id.

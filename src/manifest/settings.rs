@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::check::{self, Missing};
 use super::diagnostic::{At, Diagnostic, Report, nearest};
 use super::node::{self, Entry, Node, Table, Value};
-use super::read::{Chosen, Fields};
+use super::read::{Chosen, Fields, log_settings};
 use super::settings_keys::SETTINGS;
 use super::shape::{Key, Kind, Shape};
+use crate::model::LogPolicy;
 
 /// Where things are kept when root starts a supervisor that was told nothing.
 pub const ROOT_DATA_DIR: &str = "/var/lib/tagfall";
@@ -50,6 +51,8 @@ pub struct Settings {
     pub ring: Option<RingSettings>,
     /// Where this supervisor is asked.
     pub api: ApiSettings,
+    /// How lines of services are kept and passed on that do not say so themselves.
+    pub logs: LogPolicy,
 }
 
 /// `[keeper]`: lists that hold whatever the supervisor asks for.
@@ -359,6 +362,7 @@ fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
                 key_file: ring.get("key_file"),
             }),
         },
+        logs: log_settings(fields.below("logs")).over(&LogPolicy::default()),
         api: ApiSettings {
             socket: api.get("socket"),
             listen: api.get("listen"),

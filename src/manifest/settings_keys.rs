@@ -3,6 +3,7 @@
 use crate::model::CAPABILITIES;
 
 use super::choice::Choice;
+use super::group_keys::HOST_LOGS;
 use super::settings::VerifyMode;
 use super::shape::{Key, Kind, Shape, Text};
 
@@ -33,6 +34,8 @@ pub(crate) static SETTINGS: Shape = Shape {
         Key::new("source", Kind::Table(&SOURCE), "The configuration repository.").required(),
         Key::new("ring", Kind::Table(&RING), "The peers. Left out: nothing listens for any."),
         Key::new("api", Kind::Table(&API), "Where this supervisor is asked."),
+        Key::new("logs", Kind::Table(&HOST_LOGS), "How lines of services are kept whose group.toml does not say so.")
+            .also(&["log", "logging"]),
     ],
 };
 

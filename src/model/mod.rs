@@ -7,6 +7,7 @@ mod bounds;
 mod condition;
 mod group;
 mod id;
+mod logs;
 mod release;
 mod service;
 mod time;
@@ -18,9 +19,9 @@ pub use group::{
     OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
 };
 pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
+pub use logs::{LogFilter, LogFormat, LogForward, LogLine, LogLosses, LogPolicy, LogSettings, LogStream, base64};
 pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};
 pub use service::{
-    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, LogLine, LogStream, MountMode, Policy, PublicationId,
-    ServiceReport, ServiceSpec, ServiceState, Signal, View, Wait,
+    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, MountMode, Policy, PublicationId, ServiceReport, ServiceSpec, ServiceState, Signal, View, Wait,
 };
 pub use time::{Moment, Now, Timestamp};

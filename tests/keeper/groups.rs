@@ -143,7 +143,7 @@ fn a_limit_of_processes_holds() {
         return;
     }
     let refused = stage.wait_line(&spec.group, |line| line.contains("fork"));
-    let lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).filter(|line| line.len() == 1).collect();
+    let lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.line).filter(|line| line.len() == 1).collect();
     assert_eq!(lines.iter().take(4).collect::<Vec<_>>(), ["1", "2", "3", "4"], "{refused}");
     assert!(!lines.contains(&"5".to_owned()));
 }

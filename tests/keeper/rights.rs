@@ -48,7 +48,7 @@ fn a_service_has_its_users_rights_and_no_more() {
         fds.sort_unstable();
         (fds == [0, 1, 2, 100]).then_some(())
     });
-    let mut lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).collect();
+    let mut lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.line).collect();
     assert_eq!(lines.remove(0), "0022");
     assert_eq!(lines.remove(0), spec.launch.working_dir);
     let keys: Vec<_> = lines.iter().filter_map(|line| line.split_once('=')).map(|(key, _)| key).collect();

@@ -19,10 +19,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use tagfall::keeper::wire::{ExecOutcome, Hello, Message, PACKET_MAX_BYTES, Request, decode_message, encode_request};
 use tagfall::keeper::{Grants, KeeperConfig};
 use tagfall::model::{
-    Backoff, Digest, GroupName, Launch, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
+    Backoff, Digest, GroupName, Launch, LogFilter, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
     Signal, View,
 };
-use tagfall::process::{LogQuery, read_logs};
+use tagfall::process::read_logs;
 
 /// By when anything that is waited for must have happened.
 const BOUND: Duration = Duration::from_secs(20);
@@ -312,12 +312,12 @@ impl Stage {
     }
 
     pub(crate) fn logs(&self, group: &GroupName) -> Vec<LogLine> {
-        read_logs(&self.data, group, &LogQuery::default()).unwrap().lines
+        read_logs(&self.data, group, LogFilter::default()).unwrap()
     }
 
     /// Waits until a service has written a line.
     pub(crate) fn wait_line(&self, group: &GroupName, wanted: impl Fn(&str) -> bool) -> String {
-        let found = || self.logs(group).into_iter().map(|line| line.text).find(|text| wanted(text));
+        let found = || self.logs(group).into_iter().map(|line| line.line).find(|text| wanted(text));
         wait_until("a line in the log", found)
     }
 
@@ -464,6 +464,7 @@ pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
             ready_when_started: true,
             ready: tagfall::model::Ready::Started,
             watchdog: None,
+            logs: tagfall::model::LogPolicy::default(),
         },
         view: None,
     }

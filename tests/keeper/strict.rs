@@ -79,7 +79,7 @@ fn found(stage: &mut Stage, spec: &ServiceSpec) -> BTreeMap<String, String> {
     stage.run(spec);
     stage.wait_line(&spec.group, |line| line == "probed=ok");
     stage.wait_state(&spec.group, ServiceState::Running);
-    let lines = stage.logs(&spec.group).into_iter().map(|line| line.text);
+    let lines = stage.logs(&spec.group).into_iter().map(|line| line.line);
     lines.filter_map(|line| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))).collect()
 }
 

@@ -50,7 +50,7 @@ fn a_switch_is_never_seen_half() {
     stage.wait_line(&spec.group, |line| line == "told");
     let seen = read(&mut stage);
     assert!(seen.starts_with("three\n") && seen.contains("Read-only") && seen.ends_with("a\nb\n"), "{seen}");
-    let lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).collect();
+    let lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.line).collect();
     assert_eq!(lines, ["up", "told"]);
     assert_eq!(stage.reports[&spec.group].pid, report.pid);
     // The host sees nothing of it, and only one publication is left mounted.

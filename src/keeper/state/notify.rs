@@ -176,6 +176,7 @@ mod tests {
             ready_when_started: false,
             ready: Ready::Notify,
             watchdog,
+            logs: crate::model::LogPolicy::default(),
         };
         let spec = ServiceSpec {
             group: "web".parse().unwrap(),
@@ -244,7 +245,7 @@ mod tests {
     fn a_watchdog_that_is_no_longer_asked_for_ends_nothing() {
         let mut service = up(Some(Duration::from_secs(2)));
         tell(&mut service, 0, &[Word::Ready]);
-        let policy = Policy { watchdog: None, ..service.spec.policy };
+        let policy = Policy { watchdog: None, ..service.spec.policy.clone() };
         service.on(Event::Amend { revision: Digest::of(b"2"), release: String::new(), policy }, at(1));
         assert_eq!(service.on(Event::Tick, at(5_000)), []);
         assert_eq!((service.state(), service.deadline()), (ServiceState::Running, None));

@@ -1,7 +1,7 @@
 //! What a service's state means to others: its name, its report, its next deadline.
 
 use super::{JUST_CLEARING, Phase, STUCK_AFTER, Service};
-use crate::model::{Moment, Now, ServiceReport, ServiceState, Timestamp};
+use crate::model::{LogLosses, Moment, Now, ServiceReport, ServiceState, Timestamp};
 
 impl Service {
     /// When time itself is the next event.
@@ -85,13 +85,14 @@ impl Service {
             since: self.since,
             next_try,
             launch: self.launch,
-            policy: self.spec.policy,
+            policy: self.spec.policy.clone(),
             revision: self.spec.revision,
             publication: self.publication,
             mount_mode: self.mode,
             last_exit: self.last_exit,
             message: words.join("; "),
             start_extended: self.told.extended,
+            logs: LogLosses::default(),
         }
     }
 }

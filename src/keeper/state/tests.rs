@@ -18,6 +18,7 @@ fn spec(kind: ServiceKind, program: &str, revision: u8) -> ServiceSpec {
             ready_when_started: true,
             ready: crate::model::Ready::Started,
             watchdog: None,
+            logs: crate::model::LogPolicy::default(),
         },
         view: None,
     }

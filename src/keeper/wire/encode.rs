@@ -3,7 +3,7 @@
 use super::fields::{FieldError, Fields, Writer};
 use super::{Command, ExecOutcome, Hello, Message, Request};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, MountMode, Policy, PublicationId, Ready, ServiceKind,
+    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, Policy, PublicationId, Ready, ServiceKind,
     ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp, View,
 };
 
@@ -153,6 +153,7 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
             for lack in &hello.lacks {
                 writer.text(7, lack);
             }
+            writer.u64(8, hello.minor);
             writer
         }
         Message::Report(report) => {
@@ -244,6 +245,7 @@ fn read_hello(fields: Fields<'_>) -> Result<Hello, FieldError> {
         namespaces: fields.optional(5, Fields::text)?.map_or(Ok(()), Err),
         supervisor_user: fields.optional(6, Fields::text)?,
         lacks: fields.texts(7)?,
+        minor: fields.optional(8, Fields::u64)?.unwrap_or(0),
     })
 }
 
@@ -396,6 +398,7 @@ fn write_policy(writer: &mut Writer, policy: &Policy) {
     if let Some(watchdog) = policy.watchdog {
         writer.duration(9, watchdog);
     }
+    writer.record(10, |inner| write_log_policy(inner, &policy.logs));
 }
 
 fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
@@ -420,7 +423,25 @@ fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
         ready_when_started: fields.u64(7)? != 0,
         ready,
         watchdog: fields.optional(9, Fields::duration)?,
+        logs: fields.optional(10, |fields, tag| read_log_policy(fields.record(tag)?))?.unwrap_or_default(),
     })
+}
+
+fn write_log_policy(writer: &mut Writer, logs: &LogPolicy) {
+    let format = match logs.format {
+        LogFormat::Text => 0,
+        LogFormat::Json => 1,
+    };
+    writer.u64(1, logs.max_size).u64(2, u64::from(logs.files)).u64(3, format).text(4, &logs.forward.to_string());
+}
+
+fn read_log_policy(fields: Fields<'_>) -> Result<LogPolicy, FieldError> {
+    let format = match fields.u64(3)? {
+        0 => LogFormat::Text,
+        1 => LogFormat::Json,
+        _ => return Err(FieldError::Invalid(3)),
+    };
+    Ok(LogPolicy { max_size: fields.u64(1)?, files: narrow(fields, 2)?, format, forward: fields.parsed(4)? })
 }
 
 fn write_view(writer: &mut Writer, view: &View) {
@@ -497,6 +518,12 @@ fn write_report(writer: &mut Writer, report: &ServiceReport) {
     if let Some(extended) = report.start_extended {
         writer.duration(16, extended);
     }
+    let lost = &report.logs;
+    if *lost != LogLosses::default() {
+        writer.record(17, |inner| {
+            inner.u64(1, lost.lines).u64(2, lost.bytes).u64(3, lost.unforwarded).text(4, &lost.trouble);
+        });
+    }
 }
 
 fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
@@ -517,5 +544,10 @@ fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
         last_exit: fields.optional(14, |fields, tag| read_exit(fields.record(tag)?))?,
         message: fields.text(15)?,
         start_extended: fields.optional(16, Fields::duration)?,
+        logs: fields.optional(17, |fields, tag| read_losses(fields.record(tag)?))?.unwrap_or_default(),
     })
+}
+
+fn read_losses(fields: Fields<'_>) -> Result<LogLosses, FieldError> {
+    Ok(LogLosses { lines: fields.u64(1)?, bytes: fields.u64(2)?, unforwarded: fields.u64(3)?, trouble: fields.text(4)? })
 }

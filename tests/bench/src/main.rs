@@ -8,6 +8,7 @@
 
 mod clock;
 mod crash;
+mod logs;
 mod peers;
 mod plan;
 mod program;
@@ -31,7 +32,7 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
@@ -41,6 +42,7 @@ const FIGURES: [Figure; 9] = [
     ("revive", revive::measure),
     ("crash", crash::measure),
     ("rest", rest::measure),
+    ("logs", logs::measure),
 ];
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         [_, "service", fifo, config] => program::serve(begun, fifo, Some(config)),
         [_, "readers", root, result] => swap::read_in_a_loop(root, result),
         [_, "supervisor", dir] => swap::drive(dir),
+        [_, "writer", done, line, block] => logs::write_lines(done, line, block),
         [_] | [_, "help" | "--help"] => {
             say(&format!("names: all {}", FIGURES.map(|(name, _)| name).join(" ")));
             Ok(true)

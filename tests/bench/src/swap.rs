@@ -300,6 +300,7 @@ fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
             ready_when_started: true,
             ready: tagfall::model::Ready::Started,
             watchdog: None,
+            logs: tagfall::model::LogPolicy::default(),
         },
         view: Some(view(data, 0)?),
     })

@@ -82,7 +82,7 @@ pub(super) struct Engine {
     pub(super) program: PathBuf,
     pub(super) exchange: Option<Exchange>,
     /// Who is in which session, as found in this turn of the loop.
-    pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
+    pub(super) sessions: Option<BTreeMap<u32, Vec<(u32, u64)>>>,
 }
 
 impl Engine {

@@ -2,14 +2,17 @@
 //!
 //! Pure: it starts, signals and reads nothing; it says what is to be done, and is told what happened. The rule that it keeps
 //! above all: `Spawn` is only ever said when nothing of an earlier process is left.
-//! To add an event: a variant of [`Event`] and its row in [`Service::on`]; `tests.rs` runs through all short sequences.
+//! To add an event: a variant of [`Event`] and its row in [`Service::on`], and a cause in `walk.rs`, which goes through all
+//! states: the tests look at each step of it, and `table.rs` prints it.
 
 pub(super) mod notify;
 mod report;
 mod resumed;
 mod saved;
+pub(super) mod table;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{Action, Context, Phase, Service};
+use crate::keeper::wire::{FieldError, Fields, Writer};
 use crate::model::{Moment, Policy, Signal};
 
 /// The most time that one message can ask for.
@@ -70,6 +71,43 @@ impl Told {
         self.watchdog.and_then(|(span, heard)| heard.map(|heard| heard.after(span)))
     }
 
+    /// Writes what a successor must know: above all what its process was promised, and what it has asked for.
+    pub(super) fn save(&self, writer: &mut Writer) {
+        for (tag, flag) in [(1, self.reloading), (2, self.stopping), (3, self.silent)] {
+            if flag {
+                writer.u64(tag, 1);
+            }
+        }
+        if !self.status.is_empty() {
+            writer.text(4, &self.status);
+        }
+        for (tag, span) in [(5, self.watchdog.map(|(span, _)| span)), (6, self.extended)] {
+            if let Some(span) = span {
+                writer.duration(tag, span);
+            }
+        }
+    }
+
+    /// Reads what [`Told::save`] wrote. Its watchdog is not in force before it can be heard again.
+    pub(super) fn restore(fields: Fields<'_>) -> Result<Self, FieldError> {
+        let flag = |tag| Ok(fields.optional(tag, Fields::u64)?.is_some_and(|value| value != 0));
+        Ok(Self {
+            reloading: flag(1)?,
+            stopping: flag(2)?,
+            silent: flag(3)?,
+            status: fields.optional(4, Fields::text)?.unwrap_or_default(),
+            status_at: None,
+            watchdog: fields.optional(5, Fields::duration)?.map(|span| (span, None)),
+            extended: fields.optional(6, Fields::duration)?,
+        })
+    }
+
+    /// What tells two of them apart where a decision is made.
+    pub(super) fn flags(&self) -> [bool; 5] {
+        let heard = self.watchdog.is_some_and(|(_, heard)| heard.is_some());
+        [self.reloading, self.stopping, self.silent, self.watchdog.is_some(), heard]
+    }
+
     /// For people.
     pub(super) fn words(&self) -> String {
         let stopping = if self.stopping { "it says that it is ending" } else { "" };
@@ -79,9 +117,8 @@ impl Told {
 }
 
 impl Service {
-    /// It is heard again after a change of keepers: its watchdog counts from now on.
+    /// It is heard again after a change of keepers: its watchdog, if it was promised one, counts from now on.
     pub(in crate::keeper) fn heard_again(&mut self, now: Moment) {
-        self.told = Told::new(&self.spec.policy);
         if matches!(self.phase, Phase::Up { ready: Some(_), .. }) {
             self.told.watch_from(now);
         }

@@ -400,7 +400,7 @@ pub(super) fn marks_without_process(group: &GroupName) -> Marks {
 }
 
 /// The mark in the environment of all that a service starts.
-fn variable(group: &GroupName) -> String {
+pub(super) fn variable(group: &GroupName) -> String {
     format!("TAGFALL_GROUP={group}")
 }
 

@@ -402,7 +402,12 @@ impl Service {
             self.last_exit = Some(exit);
         }
         self.next = match self.phase {
-            Phase::Spawning { .. } => self.retry(None, context),
+            Phase::Spawning { .. } => {
+                if !self.start_failed {
+                    self.trouble = format!("it ended with {exit} before it had become the program");
+                }
+                self.retry(None, context)
+            }
             Phase::Up { ready, .. } => self.after_exit(exit, ready, context),
             Phase::Foreign => self.next,
             Phase::Stopping { .. } => {

@@ -133,6 +133,9 @@ fn write_phase(writer: &mut Writer, phase: Phase) {
             writer.u64(tag, moment.0);
         }
     }
+    if let Phase::Clearing { stuck: true, .. } = phase {
+        writer.u64(4, 1);
+    }
 }
 
 fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
@@ -146,7 +149,10 @@ fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
         4 => Phase::Spawning { by: first()? },
         5 => Phase::Up { since: first()?, ready: second },
         6 => Phase::Stopping { kill_at: first()?, killed: second },
-        7 => Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck: false },
+        7 => {
+            let stuck = fields.optional(4, Fields::u64)?.is_some();
+            Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck }
+        }
         8 => Phase::Foreign,
         _ => return Err(FieldError::Invalid(1)),
     })

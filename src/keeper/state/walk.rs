@@ -5,6 +5,7 @@
 //! and the page of the site is made of them. To add an event: a [`Cause`], and when it is possible, in [`Place::can`].
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use super::notify::Word;
@@ -117,19 +118,26 @@ impl Cause {
             Self::Gone => "nothing of it is left",
             Self::Elapses => "its time is up",
             Self::NextKeeper => "the keeper is killed, the next one takes over",
-            Self::NextKeeperTooLate => "the same, and its main process has ended in between",
+            Self::NextKeeperTooLate => "the keeper is killed, it ends, the next keeper takes over",
         }
     }
 }
 
 /// One step of the walk.
-#[derive(Debug)]
 pub(super) struct Step {
     pub(super) from: Place,
     pub(super) cause: Cause,
     pub(super) to: Place,
     /// What was to be done, the last first step of a process excepted: it is what [`Place::forking`] tells.
     pub(super) actions: Vec<Action>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (&self.from.service, &self.to.service);
+        let (was, next) = ((before.phase, before.next), (after.phase, after.next));
+        write!(f, "{was:?} {:?} {next:?}, {:?}", self.cause, self.actions)
+    }
 }
 
 /// A spec that is started by `program`.

@@ -94,7 +94,7 @@ impl Entry {
         Self { process: Some(process), marks: Some(marks), was_foreign, ..Self::new(service) }
     }
 
-    /// A service of an earlier keeper without a live process; of what it may have left, only its lock tells.
+    /// A service without a live process; of what an earlier keeper may have left of it, only cgroup and lock tell.
     pub(super) fn left_behind(service: Service, marks: Marks) -> Self {
         Self { marks: Some(marks), ..Self::new(service) }
     }
@@ -122,7 +122,10 @@ impl Engine {
         let group = spec.group.clone();
         let entry = match self.find_by_lock(spec) {
             Some(entry) => entry,
-            None => Entry::new(Service::new(spec.clone(), self.done.remove(&group), 0, now())),
+            None => {
+                let service = Service::new(spec.clone(), self.done.remove(&group), 0, now());
+                Entry::left_behind(service, marks_without_process(&group))
+            }
         };
         self.services.insert(group, entry);
     }
@@ -147,6 +150,10 @@ impl Engine {
 
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
         match action {
+            // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
+            Action::Spawn if self.cgroups.kill(group) => {
+                Some(Event::InTheWay { why: "something of an earlier keeper's was still in its cgroup, and is killed first".to_owned() })
+            }
             Action::Spawn => {
                 self.write_intent(group);
                 Some(match self.spawn(group) {
@@ -235,10 +242,6 @@ impl Engine {
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
         let lock = hold::prepare(&self.config.data_dir, group).map_err(|error| format!("its lock cannot be made: {error}"))?;
         plan.lock = Some(lock);
-        // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
-        if self.cgroups.kill(group) {
-            return Err("something of an earlier keeper's was still in its cgroup and is killed first".to_owned());
-        }
         let (place, notes) = self.cgroups.place(group, &spec.launch.limits)?;
         plan.place = place;
         plan.notes.extend(notes);

@@ -70,6 +70,8 @@ pub(crate) enum Event {
     Spawned { pid: u32 },
     /// It could not be started; if there was a process, its end follows.
     SpawnFailed { why: String },
+    /// No process was made: something of an earlier one that nobody knew of is there, and is killed first.
+    InTheWay { why: String },
     /// Its process has become the program.
     Started { mode: MountMode, publication: Option<PublicationId>, notes: String },
     /// It sees this publication now, or why not.
@@ -85,7 +87,7 @@ pub(crate) enum Event {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Make a process for the spec; `Spawned` or `SpawnFailed` follows at once.
+    /// Make a process for the spec; `Spawned`, `SpawnFailed` or `InTheWay` follows at once.
     Spawn,
     /// Send a signal to the main process.
     Signal(Signal),
@@ -225,6 +227,7 @@ impl Service {
                 Vec::new()
             }
             Event::SpawnFailed { why } => self.spawn_failed(why, context),
+            Event::InTheWay { why } => self.in_the_way(why, context),
             Event::Started { mode, publication, notes } => self.started((mode, publication, notes), context),
             Event::Shown { publication, failed } => self.shown(publication, failed),
             Event::Exited(exit) => self.exited(exit, context),
@@ -371,6 +374,13 @@ impl Service {
             return self.cleared(context);
         }
         Vec::new()
+    }
+
+    fn in_the_way(&mut self, why: String, context: Context) -> Vec<Action> {
+        let now = context.now.moment;
+        self.trouble = why;
+        self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_SOON), stuck: false };
+        vec![Action::Clear]
     }
 
     fn started(&mut self, how: (MountMode, Option<PublicationId>, String), context: Context) -> Vec<Action> {

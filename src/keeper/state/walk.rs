@@ -49,6 +49,7 @@ pub(super) enum Cause {
     MarkReady,
     Forked,
     NotForked,
+    InTheWay,
     Started,
     StartFails,
     SaysReady,
@@ -65,7 +66,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::RunSame,
         Self::RunRevised,
         Self::RunOther,
@@ -77,6 +78,7 @@ impl Cause {
         Self::MarkReady,
         Self::Forked,
         Self::NotForked,
+        Self::InTheWay,
         Self::Started,
         Self::StartFails,
         Self::SaysReady,
@@ -106,6 +108,7 @@ impl Cause {
             Self::MarkReady => "found ready by the supervisor",
             Self::Forked => "a process is made",
             Self::NotForked => "no process can be made",
+            Self::InTheWay => "something of an earlier start is in the way",
             Self::Started => "its process has become the program",
             Self::StartFails => "its process cannot become the program",
             Self::SaysReady => "it says `READY=1`",
@@ -176,7 +179,7 @@ impl Place {
     fn can(&self, cause: Cause) -> bool {
         let spawning = matches!(self.service.phase, Phase::Spawning { .. });
         match cause {
-            Cause::Forked | Cause::NotForked => self.forking,
+            Cause::Forked | Cause::NotForked | Cause::InTheWay => self.forking,
             _ if self.forking => false,
             Cause::Started | Cause::StartFails => self.main && spawning && !self.service.start_failed,
             Cause::SaysReady | Cause::SaysReloading | Cause::SaysTrigger => self.main && !spawning,
@@ -243,6 +246,7 @@ impl Place {
             Cause::MarkReady => Event::MarkReady { incarnation: self.service.incarnation },
             Cause::Forked => Event::Spawned { pid: 77 },
             Cause::NotForked => Event::SpawnFailed { why: "no process can be made".to_owned() },
+            Cause::InTheWay => Event::InTheWay { why: "something of an earlier start is there".to_owned() },
             Cause::Started => Event::Started { mode: MountMode::Symlink, publication: None, notes: String::new() },
             Cause::StartFails => Event::SpawnFailed { why: "no such program".to_owned() },
             Cause::SaysReady => Event::Told(vec![Word::Ready]),
@@ -263,9 +267,9 @@ impl Place {
             Cause::NextKeeper => return self.next_keeper(true),
             Cause::NextKeeperTooLate => return self.next_keeper(false),
         };
-        self.left = (self.left || cause == Cause::Forked) && cause != Cause::Gone;
+        self.left = (self.left || matches!(cause, Cause::Forked | Cause::InTheWay)) && cause != Cause::Gone;
         self.main = cause == Cause::Forked || self.main && !matches!(event, Event::Exited(_));
-        self.forking &= !matches!(cause, Cause::Forked | Cause::NotForked);
+        self.forking &= !matches!(cause, Cause::Forked | Cause::NotForked | Cause::InTheWay);
         self.feed(event)
     }
 

@@ -99,6 +99,9 @@ impl Shell<'_> {
 
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
         match action {
+            Action::Spawn if self.kill_cgroup(group) => {
+                Some(Event::InTheWay { why: "something of an earlier keeper's was still in its cgroup".to_owned() })
+            }
             Action::Spawn => {
                 self.save(group, true);
                 self.kernel.may_go_on().then(|| match self.spawn(group) {
@@ -129,9 +132,6 @@ impl Shell<'_> {
     fn spawn(&mut self, group: &GroupName) -> Result<u32, String> {
         if self.chance(30) {
             return Err("no process can be made for it: EAGAIN".to_owned());
-        }
-        if self.kill_cgroup(group) {
-            return Err("something of an earlier keeper's was still in its cgroup and is killed first".to_owned());
         }
         let reuse = self.chance(500);
         let keeper = self.kernel.keeper;
@@ -353,7 +353,8 @@ impl Shell<'_> {
         let holders = self.kernel.holders(&spec.group);
         let found = holders.iter().find_map(|(pid, started)| self.find(&spec.group, *pid, *started));
         let Some((pid, started)) = found else {
-            return Held::new(Service::new(spec.clone(), self.keeper.done.remove(&spec.group), 0, self.now()), None);
+            let service = Service::new(spec.clone(), self.keeper.done.remove(&spec.group), 0, self.now());
+            return Held::new(service, Some(marks_without_process(&spec.group)));
         };
         let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
         let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, self.now());

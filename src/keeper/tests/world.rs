@@ -315,6 +315,8 @@ impl World {
         self.totals.deaths += 1;
         self.say(format_args!("the keeper is dead"));
         self.keeper = Keeper::default();
+        // Its number is anybody's now.
+        self.kernel.keeper = 0;
         self.requests.clear();
         let renamed = std::mem::take(&mut self.kernel.renamed);
         self.kernel.licences.extend(renamed);
@@ -584,6 +586,7 @@ fn request_words(event: &Event) -> &'static str {
         | Event::Told(_)
         | Event::Spawned { .. }
         | Event::SpawnFailed { .. }
+        | Event::InTheWay { .. }
         | Event::Started { .. }
         | Event::Shown { .. }
         | Event::Exited(_)

@@ -67,6 +67,15 @@ impl Engine {
             None if service.may_have_forked() => self.find_forked(&group),
             None => None,
         };
+        if process.is_none()
+            && service.expects_nobody()
+            && let Some(entry) = self.find_by_lock(&service.spec, service.incarnation)
+        {
+            // The record is older than what runs: the one after it could not be written.
+            self.services.insert(group.clone(), entry);
+            self.open_adopted_output(&group);
+            return true;
+        }
         let Some(found) = process else {
             let follows = service.take_up(None, self.context());
             let marks = super::services::marks_without_process(&group);
@@ -121,7 +130,7 @@ impl Engine {
     }
 
     /// A service that no record tells of, but whose lock somebody holds: who that is, is told; no second copy is started.
-    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec) -> Option<Entry> {
+    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec, incarnation: u64) -> Option<Entry> {
         let group = &spec.group;
         if !hold::is_held(&self.config.data_dir, group) {
             return None;
@@ -130,7 +139,7 @@ impl Engine {
         let found = holders.iter().find_map(|(pid, started)| self.find(group, *pid, *started))?;
         self.cgroups.watch(group, &spec.launch.limits);
         let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
-        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, now());
+        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), incarnation, now());
         Some(Entry::adopted(service, found, None))
     }
 

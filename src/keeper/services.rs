@@ -120,7 +120,7 @@ impl Engine {
     /// Adds a service that is not known yet.
     pub(super) fn add_service(&mut self, spec: &ServiceSpec) {
         let group = spec.group.clone();
-        let entry = match self.find_by_lock(spec) {
+        let entry = match self.find_by_lock(spec, 0) {
             Some(entry) => entry,
             None => {
                 let service = Service::new(spec.clone(), self.done.remove(&group), 0, now());

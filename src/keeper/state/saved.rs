@@ -85,6 +85,11 @@ impl Service {
         self.spawning() && self.pid.is_none()
     }
 
+    /// Whether nothing of it should be there at all.
+    pub(in crate::keeper) fn expects_nobody(&self) -> bool {
+        self.at_rest() || matches!(self.phase, Phase::Backoff { .. })
+    }
+
     /// A successor has looked for its main process: `found` is that and how it sees its publication. What follows from a
     /// process that is gone is an event.
     #[must_use]

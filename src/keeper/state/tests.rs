@@ -366,11 +366,6 @@ fn delays_stay_between_their_bounds() {
     assert_eq!(delay(Duration::ZERO, Duration::ZERO, 0, 0), DELAY_MIN);
 }
 
-/// Whether its processes may not be doubted: nothing of it can be there.
-fn nothing_is_left(service: &Service) -> bool {
-    service.at_rest() || matches!(service.phase, Phase::Backoff { .. })
-}
-
 fn check_stride(stride: &Stride) {
     let Stride { from, cause: _, to, actions } = stride;
     let (before, after) = (&from.service, &to.service);
@@ -382,7 +377,7 @@ fn check_stride(stride: &Stride) {
     assert!(!signals || from.main, "a signal to nobody: {stride}");
     if !to.forking {
         assert_eq!(after.pid().is_some(), to.main, "belief and world differ: {stride}");
-        assert!(!to.left || !nothing_is_left(after), "it is said to be at rest, and may live: {stride}");
+        assert!(!to.left || !after.expects_nobody(), "it is said to be at rest, and may live: {stride}");
         let waits = to.main || after.deadline().is_some();
         assert!(waits || after.at_rest(), "nothing would ever wake it: {stride}");
     }

@@ -2,7 +2,6 @@
 
 use super::kernel::Proc;
 use super::world::World;
-use crate::keeper::state::Phase;
 use crate::model::{GroupName, ServiceKind, ServiceState};
 
 /// Whether the keeper has the means to find it: where there is no cgroup, one that has given up its lock may be lost.
@@ -18,8 +17,11 @@ impl World {
             let mains = self.mains(group);
             assert!(mains.len() < 2, "seed {seed}: {group} lives twice: {mains:?}");
             let Some(held) = self.keeper.services.get(group).filter(|_| self.kernel.keeper_lives()) else { continue };
-            if held.service.at_rest() || matches!(held.service.phase, Phase::Backoff { .. }) {
-                let live = |proc: &Proc| proc.lives() && proc.is_of(group) && can_be_found(proc);
+            if held.service.expects_nobody() {
+                // Of one whose records were lost, a start finds in its cgroup what the lock does not tell of.
+                let lost = self.hurt.contains(group);
+                let found = |proc: &Proc| if lost { proc.locks } else { can_be_found(proc) };
+                let live = |proc: &Proc| proc.lives() && proc.is_of(group) && found(proc);
                 let left = self.kernel.procs.iter().find(|(_, proc)| live(proc));
                 assert!(left.is_none(), "seed {seed}: {group} is said to be at rest, and {left:?} lives");
             }

@@ -65,16 +65,18 @@ impl World {
         proc.locks &= !closes;
         let Some((group, incarnation)) = proc.of.clone() else { return };
         self.check_alone(&group, incarnation, pid);
-        let task = self.wanted.get(&group).and_then(Option::as_ref).is_some_and(|spec| {
-            spec.policy.kind == crate::model::ServiceKind::Task
-        });
+        let policy = self.keeper.services.get(&group).map(|held| held.service.spec.policy);
+        let task = policy.is_some_and(|policy| policy.kind == crate::model::ServiceKind::Task);
+        let watched = policy.is_none_or(|policy| policy.watchdog.is_some());
         let deed = |world: &mut Self, span: u64, deed: Deed| {
             let ms = world.random.below(span.max(1));
             world.after(ms, Happening::Deed { pid, started, deed });
         };
         deed(self, 1_500, Deed::Say(vec![Word::Ready]));
-        let falls_silent = bad && self.random.chance(20);
-        deed(self, 1, Deed::Ping { falls_silent });
+        if watched {
+            let falls_silent = bad && self.random.chance(20);
+            deed(self, 1, Deed::Ping { falls_silent });
+        }
         if bad {
             if self.random.chance(20) {
                 deed(self, 5_000, Deed::Say(vec![Word::Ready, Word::Reloading]));

@@ -331,10 +331,15 @@ impl Shell<'_> {
     }
 
     fn request(&mut self, group: &GroupName, event: Event) {
+        let now = self.now();
         if let Event::Run(spec) = &event
             && !self.keeper.services.contains_key(group)
         {
-            let held = self.add(spec);
+            let held = self.find_by_lock(spec, 0);
+            let held = held.unwrap_or_else(|| {
+                let service = Service::new((**spec).clone(), self.keeper.done.remove(group), 0, now);
+                Held::new(service, Some(marks_without_process(group)))
+            });
             self.keeper.services.insert(group.clone(), held);
         }
         let Some(held) = self.keeper.services.get(group) else { return };
@@ -349,16 +354,12 @@ impl Shell<'_> {
         Now { moment: Moment(self.kernel.now), wall: Timestamp(self.kernel.now) }
     }
 
-    fn add(&mut self, spec: &ServiceSpec) -> Held {
+    fn find_by_lock(&mut self, spec: &ServiceSpec, incarnation: u64) -> Option<Held> {
         let holders = self.kernel.holders(&spec.group);
-        let found = holders.iter().find_map(|(pid, started)| self.find(&spec.group, *pid, *started));
-        let Some((pid, started)) = found else {
-            let service = Service::new(spec.clone(), self.keeper.done.remove(&spec.group), 0, self.now());
-            return Held::new(service, Some(marks_without_process(&spec.group)));
-        };
+        let (pid, started) = holders.iter().find_map(|(pid, started)| self.find(&spec.group, *pid, *started))?;
         let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
-        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, self.now());
-        self.adopted(service, pid, started)
+        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), incarnation, self.now());
+        Some(self.adopted(service, pid, started))
     }
 
     fn adopted(&self, service: Service, pid: u32, started: u64) -> Held {
@@ -405,6 +406,13 @@ impl Shell<'_> {
             }
             None => None,
         };
+        if process.is_none()
+            && service.expects_nobody()
+            && let Some(held) = self.find_by_lock(&service.spec, service.incarnation)
+        {
+            self.keeper.services.insert(group.clone(), held);
+            return;
+        }
         let Some((pid, started)) = process else {
             let follows = service.take_up(None, context);
             self.keeper.services.insert(group.clone(), Held::new(service, Some(marks_without_process(group))));

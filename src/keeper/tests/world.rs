@@ -15,7 +15,7 @@ use crate::model::{
 };
 
 /// Faults happen until then.
-pub(super) const HEAL_AT_MS: u64 = 60_000;
+pub(super) const HEAL_AT_MS: u64 = 40_000;
 
 /// Progress is demanded until then.
 const DEADLINE_MS: u64 = HEAL_AT_MS + 240_000;
@@ -322,7 +322,6 @@ impl World {
         self.kernel.licences.extend(renamed);
         (self.booting, self.turn_at, self.kernel.fuse, self.stalled_until) = (true, None, None, 0);
         // A copy of the keeper that is not a service yet, and does not hold its lock, dies with it.
-        self.kernel.procs.values_mut().filter(|proc| proc.main && !proc.program && !proc.locks).for_each(|proc| proc.killed = true);
         let copies = self.kernel.procs.iter().filter(|(_, proc)| proc.main && !proc.program && !proc.locks);
         for pid in copies.map(|(pid, _)| *pid).collect::<Vec<_>>() {
             self.kernel.exit(pid, Exit::Signal(Signal::KILL));
@@ -507,7 +506,7 @@ impl World {
 
     /// A supervisor compares what it wants with what it was told.
     fn sync(&mut self) {
-        let ms = 200 + self.random.below(400);
+        let ms = 300 + self.random.below(900);
         self.after(ms, Happening::Sync);
         if !self.supervisor || !self.kernel.keeper_lives() || !self.requests.is_empty() {
             return;

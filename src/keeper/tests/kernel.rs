@@ -66,9 +66,9 @@ pub(super) struct Kernel {
     pub(super) fuse: Option<u64>,
     /// Services whose main process may be ended by the keeper.
     pub(super) licences: BTreeSet<GroupName>,
-    /// Services that have named another main process, of which nothing is written down yet: a keeper that dies now takes that
-    /// with it.
-    pub(super) renamed: BTreeSet<GroupName>,
+    /// Services that have named another main process, which and instead of which, of which nothing is written down yet: a
+    /// keeper that dies now takes that with it.
+    pub(super) renamed: BTreeMap<GroupName, (u32, u32)>,
     /// Who ends when, by a signal.
     pub(super) dying: Vec<(u64, u32, u64, Exit)>,
     /// How those ended who are gone altogether.

@@ -223,7 +223,7 @@ impl Shell<'_> {
         }
         self.keeper.children.remove(&main);
         self.keeper.children.insert(pid, group.clone());
-        self.kernel.renamed.insert(group.clone());
+        self.kernel.renamed.insert(group.clone(), (pid, main));
         true
     }
 

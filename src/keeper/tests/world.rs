@@ -318,8 +318,14 @@ impl World {
         // Its number is anybody's now.
         self.kernel.keeper = 0;
         self.requests.clear();
-        let renamed = std::mem::take(&mut self.kernel.renamed);
-        self.kernel.licences.extend(renamed);
+        for (group, (new, old)) in std::mem::take(&mut self.kernel.renamed) {
+            for (pid, main) in [(new, false), (old, true)] {
+                if let Some(proc) = self.kernel.procs.get_mut(&pid).filter(|proc| proc.is_of(&group)) {
+                    proc.main = main;
+                }
+            }
+            self.kernel.licences.insert(group);
+        }
         (self.booting, self.turn_at, self.kernel.fuse, self.stalled_until) = (true, None, None, 0);
         // A copy of the keeper that is not a service yet, and does not hold its lock, dies with it.
         let copies = self.kernel.procs.iter().filter(|(_, proc)| proc.main && !proc.program && !proc.locks);
@@ -394,13 +400,16 @@ impl World {
     }
 
     fn take_over(&mut self) {
-        self.keeper_does(|shell| shell.adopt_all());
+        self.keeper_does(|shell| {
+            shell.adopt_all();
+            shell.save_all();
+        });
         let alive = self.keeper.services.values().filter(|held| held.service.pid().is_some()).count();
         self.totals.adopted += alive as u64;
     }
 
     fn exchange(&mut self, tries: u32) {
-        if !self.kernel.keeper_lives() || self.disk.full {
+        if !self.kernel.keeper_lives() || self.disk.full || self.now() < self.stalled_until {
             return;
         }
         // For starts under way it waits, and not for ever.

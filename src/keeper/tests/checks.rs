@@ -70,7 +70,13 @@ impl World {
         matches!(state, ServiceState::Running | ServiceState::Reloading)
             && mains.len() == 1
             && mains.iter().all(|pid| launch(pid) == Some(spec.launch.digest()))
-            && held.service.pid() == mains.first().copied()
+            && (held.service.pid() == mains.first().copied() || self.is_stale(group, held.service.pid()))
+    }
+
+    /// The newest record was lost, which named another process of the service as its main one.
+    fn is_stale(&self, group: &GroupName, pid: Option<u32>) -> bool {
+        let proc = pid.and_then(|pid| self.kernel.procs.get(&pid));
+        self.hurt.contains(group) && proc.is_some_and(|proc| proc.lives() && proc.is_of(group))
     }
 
     pub(super) fn complain(&self) -> ! {

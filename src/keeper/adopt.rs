@@ -11,7 +11,7 @@ use super::engine::{Engine, Owner, now, say};
 use super::journal::{Record, Saved};
 use super::poller::{Source, Token};
 use super::services::Entry;
-use super::state::{Event, Service};
+use super::state::Service;
 use super::{hold, proc};
 use crate::model::{Exit, GroupName, MountMode, ServiceSpec};
 use crate::sys::process::pidfd_exit;
@@ -37,8 +37,8 @@ impl Engine {
     pub(super) fn adopt_all(&mut self, all: Vec<Saved>) {
         let (mut alive, mut ended) = (0, 0);
         for saved in all {
-            if saved.boot_id != self.boot_id || saved.service.laid_down() {
-                // Nothing of it can run; what is kept is that a task is done.
+            if !saved.goes_on(&self.boot_id) {
+                // What is kept is that a task is done.
                 if let Some(revision) = saved.service.done {
                     self.done.insert(saved.service.spec.group, revision);
                 } else {
@@ -62,15 +62,28 @@ impl Engine {
     fn adopt(&mut self, saved: Saved) -> bool {
         let Saved { started, mut service, .. } = saved;
         let group = service.spec.group.clone();
-        let had_process = service.pid().is_some();
-        let process = service.pid().zip(started).and_then(|(pid, started)| self.find(&group, pid, started));
+        let process = match service.pid().zip(started) {
+            Some((pid, started)) => self.find(&group, pid, started),
+            None if service.may_have_forked() => self.find_forked(&group),
+            None => None,
+        };
+        if process.is_none()
+            && service.expects_nobody()
+            && let Some(entry) = self.find_by_lock(&service.spec, service.incarnation)
+        {
+            // The record is older than what runs: the one after it could not be written.
+            self.services.insert(group.clone(), entry);
+            self.open_adopted_output(&group);
+            return true;
+        }
         let Some(found) = process else {
+            let follows = service.take_up(None, self.context());
             let marks = super::services::marks_without_process(&group);
             self.services.insert(group.clone(), Entry::left_behind(service, marks));
-            if had_process {
+            if let Some(event) = follows {
                 self.open_adopted_output(&group);
                 self.drain_output(&group);
-                self.feed(&group, Event::Exited(Exit::Unknown));
+                self.feed(&group, event);
             }
             return false;
         };
@@ -78,7 +91,9 @@ impl Engine {
         self.cgroups.watch(&group, &service.spec.launch.limits);
         let namespace = proc::mount_namespace(pid);
         let own = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
-        service.adopt(if own { MountMode::Namespace } else { MountMode::Symlink }, self.context());
+        let mode = if own { MountMode::Namespace } else { MountMode::Symlink };
+        // Of one that lives, nothing follows at once.
+        let _ = service.take_up(Some((pid, mode)), self.context());
         self.services.insert(group.clone(), Entry::adopted(service, found, namespace.filter(|_| own)));
         self.open_adopted_output(&group);
         true
@@ -107,8 +122,15 @@ impl Engine {
         }
     }
 
+    /// The process that an earlier keeper was about to make, and was killed before it could write down which: it holds the lock,
+    /// or will find that the next one does.
+    fn find_forked(&mut self, group: &GroupName) -> Option<Found> {
+        let (pid, started) = hold::leader(&self.config.data_dir, group)?;
+        self.find(group, pid, started)
+    }
+
     /// A service that no record tells of, but whose lock somebody holds: who that is, is told; no second copy is started.
-    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec) -> Option<Entry> {
+    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec, incarnation: u64) -> Option<Entry> {
         let group = &spec.group;
         if !hold::is_held(&self.config.data_dir, group) {
             return None;
@@ -117,7 +139,7 @@ impl Engine {
         let found = holders.iter().find_map(|(pid, started)| self.find(group, *pid, *started))?;
         self.cgroups.watch(group, &spec.launch.limits);
         let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
-        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, now());
+        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), incarnation, now());
         Some(Entry::adopted(service, found, None))
     }
 
@@ -132,16 +154,5 @@ impl Engine {
             .or_else(|| proc::exit_of_zombie(record.pid, record.started))
             .or_else(|| pidfd_exit(pidfd.as_fd()));
         self.service_ended(group, exit.unwrap_or(Exit::Unknown));
-    }
-
-    /// Kills whoever holds a service's lock, where somebody does, and says so.
-    pub(super) fn kill_holders(&self, group: &GroupName) -> bool {
-        if !hold::is_held(&self.config.data_dir, group) {
-            return false;
-        }
-        for (pid, started) in hold::holders(&self.config.data_dir, group) {
-            proc::kill_verified(pid, started);
-        }
-        true
     }
 }

@@ -131,10 +131,8 @@ impl Engine {
     pub(super) fn command_timed_out(&mut self, id: u64) {
         let Some(command) = self.commands.get_mut(&id) else { return };
         command.timed_out = true;
-        for pid in proc::family(command.pid) {
-            if let Some(stat) = proc::stat(pid) {
-                proc::kill_verified(pid, stat.started);
-            }
+        for (pid, started) in proc::family(command.pid) {
+            proc::kill_verified(pid, started);
         }
         if let Some(group) = proc::pid_of(command.pid) {
             // It is our child and not yet waited for: the number is its group's.

@@ -73,9 +73,20 @@ pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let own = std::process::id();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != own);
-    let mut found: Vec<(u32, proc::Stat)> = pids.filter(has_it).filter_map(|pid| Some((pid, proc::stat(pid)?))).collect();
+    // Who it is comes first: one that gets the number of a holder that has ended is not taken for it.
+    let found = pids.filter_map(|pid| Some((pid, proc::stat(pid)?))).filter(|(pid, _)| has_it(pid));
+    let mut found: Vec<(u32, proc::Stat)> = found.collect();
     found.sort_by_key(|(pid, stat)| (stat.session != *pid, stat.started, *pid));
     found.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()
+}
+
+/// Who leads those that hold a service's lock: the process that was started, not one of those that it has started.
+pub(super) fn leader(data_dir: &Path, group: &GroupName) -> Option<(u32, u64)> {
+    if !is_held(data_dir, group) {
+        return None;
+    }
+    let (pid, started) = holders(data_dir, group).into_iter().next()?;
+    proc::stat(pid).is_some_and(|stat| stat.session == pid && stat.started == started).then_some((pid, started))
 }
 
 /// Takes the file away of a service that nothing is left of.

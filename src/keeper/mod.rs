@@ -6,10 +6,11 @@
 //!
 //! | file | question |
 //! | --- | --- |
-//! | `state.rs` | what follows from an event: pure, checked for all short sequences |
+//! | `state.rs` | what follows from an event: pure, and looked at in every state that there is |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
 //! | `reserve.rs` | what is kept back for those that run already |
+//! | `leftovers.rs` | who is left of a service, and their end |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `outputs.rs` | what services write, in the loop |
@@ -21,6 +22,7 @@
 //! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
 //! | `unit.rs` | what a service manager that started the keeper is told |
 //! | `ending.rs` | the end |
+//! | `tests.rs` | the keeper in a simulated kernel |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
 //! service does, an event in `state.rs`.
@@ -40,6 +42,7 @@ mod grants;
 mod handover;
 mod hold;
 mod journal;
+mod leftovers;
 mod link;
 mod links;
 mod listen;
@@ -57,6 +60,8 @@ mod rights;
 mod services;
 mod spawn;
 pub(crate) mod state;
+#[cfg(test)]
+mod tests;
 mod unit;
 pub mod wire;
 
@@ -100,4 +105,9 @@ pub fn resume(config: KeeperConfig, descriptor: i32) -> Result<std::process::Exi
     engine.take_over(handed);
     engine.run()?;
     Ok(std::process::ExitCode::SUCCESS)
+}
+
+/// All states of a service and what leads from each to the next, as the page of the site. `group` is any name.
+pub fn states_page(group: &crate::model::GroupName) -> String {
+    state::table::page(group)
 }

@@ -8,6 +8,7 @@ mod crowd;
 mod first;
 mod fixture;
 mod groups;
+mod hostile;
 mod life;
 mod listening;
 mod notify;

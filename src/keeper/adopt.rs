@@ -77,7 +77,9 @@ impl Engine {
         let pid = found.record.pid;
         self.cgroups.watch(&group, &service.spec.launch.limits);
         let namespace = proc::mount_namespace(pid);
-        let own = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
+        // That it is another one than ours says nothing: a keeper that was started anew may be in another one itself.
+        let other = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
+        let own = other && service.may_have_namespace();
         service.adopt(if own { MountMode::Namespace } else { MountMode::Symlink }, self.context());
         self.services.insert(group.clone(), Entry::adopted(service, found, namespace.filter(|_| own)));
         self.open_adopted_output(&group);

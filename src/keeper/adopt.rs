@@ -90,7 +90,9 @@ impl Engine {
         let pid = found.record.pid;
         self.cgroups.watch(&group, &service.spec.launch.limits);
         let namespace = proc::mount_namespace(pid);
-        let own = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
+        // That it is another one than ours says nothing: a keeper that was started anew may be in another one itself.
+        let other = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
+        let own = other && service.may_have_namespace();
         let mode = if own { MountMode::Namespace } else { MountMode::Symlink };
         // Of one that lives, nothing follows at once.
         let _ = service.take_up(Some((pid, mode)), self.context());

@@ -120,8 +120,7 @@ impl Engine {
         let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
-        let signals =
-            signal_fd(&super::SIGNALS).map_err(KeeperError::setup("take signals"))?;
+        let signals = signal_fd(&super::SIGNALS).map_err(KeeperError::setup("take signals"))?;
         let mut poller = Poller::new().map_err(KeeperError::setup("make an epoll instance"))?;
         let signals_token = poller.add(&signals, Source::Signals).map_err(KeeperError::setup("wait for signals"))?;
         let boot_id = proc::boot_id().map_err(KeeperError::setup("read the boot id"))?;

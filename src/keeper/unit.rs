@@ -190,7 +190,8 @@ impl Engine {
                 None => format!("{services}; the supervisor is starting"),
             },
         };
-        let status = unit.refused.as_ref().filter(|_| phase == Phase::Ready).map_or(status.clone(), |why| format!("{status}; {why}"));
+        let status =
+            unit.refused.as_ref().filter(|_| phase == Phase::Ready).map_or(status.clone(), |why| format!("{status}; {why}"));
         unit.tell(Standing { phase, status }, now);
     }
 

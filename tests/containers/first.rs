@@ -1,5 +1,6 @@
 //! Tagfall itself as the first process of a container, by the recipe of `examples/container`, with the engine's own defaults: no
 //! rights that a plain `docker run` does not give.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,7 +75,7 @@ impl Inside {
         let bind = |from: &Path, to: &str| format!("{}:{to}", from.display());
         let path = |name: &str| self.dir.path().join(name);
         let binds = [
-            bind(&self.repo.bare(), "/repo:ro"),
+            bind(self.repo.bare(), "/repo:ro"),
             bind(&path("data"), "/var/lib/tagfall"),
             bind(&path("run"), "/run/tagfall"),
             bind(&path("etc"), "/etc/tagfall"),
@@ -115,6 +116,19 @@ impl Inside {
             let state = self.state();
             if state["Running"] == false { Ok(state["ExitCode"].as_i64().unwrap()) } else { Err(self.log()) }
         })
+    }
+
+    /// Runs a command inside; what it prints. `docker exec -t …`.
+    fn exec(&self, words: &[&str]) -> String {
+        let ask = |path: &str, body: &Value| {
+            self.engine.ask("POST", path, "application/json", body.to_string().as_bytes()).unwrap_or_else(|error| error)
+        };
+        let made = ask(
+            &format!("/containers/{}/exec", self.id),
+            &json!({"Cmd": words, "Tty": true, "AttachStdout": true, "AttachStderr": true}),
+        );
+        let made: Value = serde_json::from_str(&made).unwrap_or_default();
+        ask(&format!("/exec/{}/start", made["Id"].as_str().unwrap_or_default()), &json!({"Detach": false, "Tty": true}))
     }
 
     fn status(&self) -> Result<Value, String> {
@@ -295,6 +309,13 @@ fn an_ordinary_user_can_be_the_first_process_too() {
     assert!(status.contains("Uid:\t1000\t1000\t1000\t1000") && status.contains("NoNewPrivs:\t1"), "{status}");
     host.order("stop", &format!("?t={STOP_MAX_S}"));
     assert_eq!(host.ended(), 0, "{}", host.log());
+    // With the image's own places, as its README says, and asked from within.
+    host.repo.replace("groups/web/group.toml", "/etc/tagfall/web", "/home/tagfall/etc/web").release("v1.1.0");
+    host.run(&["TAGFALL_SOURCE__URL=/repo", "TAGFALL_SOURCE__VERIFY__MODE=off"]);
+    wait_for("v1.1.0 is shown within", LONG, || {
+        let said = host.exec(&["tagfall", "status"]);
+        if said.contains("web.default v1.1.0 running") { Ok(()) } else { Err(format!("{said}{}", host.log())) }
+    });
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tagfall::keeper::wire::{Request, log_dir, log_file};
+use tagfall::keeper::wire::{Command, Request, log_dir, log_file};
 use tagfall::model::{Exit, GroupName, LogLine, ServiceReport, ServiceSpec, ServiceState, Signal};
 
-use crate::stage::{Stage, alive, is_root, shell, signal, wait_until};
+use crate::stage::{Setting, Stage, alive, is_root, shell, signal, wait_until};
 
 const KILL: rustix::process::Signal = rustix::process::Signal::KILL;
 
@@ -421,4 +421,26 @@ fn hundreds_are_known_again_within_seconds() {
     let keeper = killed.elapsed();
     assert_eq!(stage.reports, before);
     assert!(supervisor < Duration::from_secs(1) && keeper < Duration::from_secs(2), "{supervisor:?}, {keeper:?}");
+}
+
+#[test]
+fn a_successor_in_another_mount_namespace_takes_no_others_for_a_services_own() {
+    if common::rights_to_mount().is_err() {
+        return;
+    }
+    let through = ["unshare".to_owned(), "--mount".to_owned()].to_vec();
+    let mut stage = Stage::with(Setting { through, ..Setting::default() });
+    let plain = shell("plain", "exec sleep 1000");
+    stage.run(&plain);
+    stage.wait_state(&plain.group, ServiceState::Running);
+    stage.replace_keeper();
+    let report = stage.reports[&plain.group].clone();
+    assert_eq!((report.state, report.incarnation), (ServiceState::Running, 1));
+    // What is run beside it is run where the keeper is, which can be told by what only that one sees.
+    let seen = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_ne!(seen(stage.keeper.id()), seen(report.pid.unwrap()));
+    let argv = ["/bin/sh", "-c", "readlink /proc/self/ns/mnt"].map(str::to_owned).to_vec();
+    let group = Some(plain.group.clone());
+    let command = Command { group, argv, timeout: Duration::from_secs(20), ..Command::default() };
+    assert_eq!(stage.exec(command).unwrap().output.trim(), seen(stage.keeper.id()).to_str().unwrap());
 }

@@ -62,7 +62,8 @@ impl Machine {
         let begun = std::time::Instant::now();
         while begun.elapsed() < LONG && self.outer.try_wait().is_ok_and(|ended| ended.is_none()) {
             self.init = first_inside(self.outer.id()).unwrap_or(0);
-            let (code, state) = if self.init == 0 { (None, String::new()) } else { self.ask(&["systemctl", "is-system-running"]) };
+            let (code, state) =
+                if self.init == 0 { (None, String::new()) } else { self.ask(&["systemctl", "is-system-running"]) };
             if code == Some(0) || ["running", "degraded"].contains(&state.trim()) {
                 return true;
             }
@@ -74,7 +75,18 @@ impl Machine {
     /// Runs a command inside.
     fn ask(&self, words: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init.to_string(), "-m", "-p", "-u", "-i", "-C", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+        command.args([
+            "-t",
+            &self.init.to_string(),
+            "-m",
+            "-p",
+            "-u",
+            "-i",
+            "-C",
+            "env",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        ]);
         let output = command.args(words).stdin(Stdio::null()).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())

@@ -15,6 +15,9 @@ pub(crate) const STEPS: &str = "TAGFALL_TEST_STEPS";
 /// How long a fixture lives that nobody ends.
 const LIFE: Duration = Duration::from_secs(60);
 
+/// Between two lines of one that counts.
+const BETWEEN_LINES: Duration = Duration::from_millis(50);
+
 /// The command that does the steps of its environment.
 pub(crate) fn command() -> String {
     format!("'{}' --exact fixture_of_services --nocapture", std::env::current_exe().unwrap().display())
@@ -54,6 +57,7 @@ pub(crate) fn body() {
                 rustix::io::write(&fd, rest.replace("newline", "\n").as_bytes()).unwrap();
             }
             "serve" => serve(),
+            "count" => count(),
             "probe" => crate::strict::probe(rest),
             "end" => return,
             _ => panic!("no such step: {step}"),
@@ -66,6 +70,19 @@ fn say(message: &[u8]) {
     let socket = UnixDatagram::unbound().unwrap();
     // One that is too long for the socket is an attempt as well.
     let _ = socket.send_to(message, std::env::var("NOTIFY_SOCKET").unwrap());
+}
+
+/// Numbered lines, each with the milliseconds of its writing, as long as a fixture lives.
+fn count() {
+    let begun = std::time::Instant::now();
+    for number in 1.. {
+        let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        println!("line {number} {written}");
+        if begun.elapsed() > LIFE {
+            return;
+        }
+        std::thread::park_timeout(BETWEEN_LINES);
+    }
 }
 
 /// Answers every connection to the first socket that was handed over with its own process id.

@@ -7,6 +7,7 @@ mod fixture;
 mod groups;
 mod life;
 mod listening;
+mod logs;
 mod notify;
 mod rights;
 mod stage;

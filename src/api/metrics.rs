@@ -69,6 +69,17 @@ pub(super) fn text(status: &Status, events: u64) -> String {
     for (group, service) in services(status) {
         text.sample("tagfall_group_restarts_total", &[("group", &group)], service.restarts);
     }
+    let lost: [(&str, &str, fn(&super::wire::Logs) -> u64); 3] = [
+        ("tagfall_group_log_lost_lines", "Lines of the group's service that could not be written.", |logs| logs.lost_lines),
+        ("tagfall_group_log_lost_bytes", "Bytes of these lines.", |logs| logs.lost_bytes),
+        ("tagfall_group_log_unforwarded_lines", "Lines that could not be handed on.", |logs| logs.unforwarded_lines),
+    ];
+    for (name, help, count) in lost {
+        text.family(name, "counter", help);
+        for (group, service) in services(status) {
+            text.sample(&format!("{name}_total"), &[("group", &group)], count(&service.logs));
+        }
+    }
     text.family("tagfall_refused_tags", "gauge", "Tags that are not taken, by reason.");
     let mut refused = BTreeMap::<String, u64>::new();
     for tag in &status.refused {

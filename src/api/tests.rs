@@ -211,6 +211,18 @@ async fn metrics_are_openmetrics_text() {
     # HELP tagfall_group_restarts Restarts of the group's service that were not asked for.
     tagfall_group_restarts_total{group="redis.default"} 2
     tagfall_group_restarts_total{group="web.default"} 0
+    # TYPE tagfall_group_log_lost_lines counter
+    # HELP tagfall_group_log_lost_lines Lines of the group's service that could not be written.
+    tagfall_group_log_lost_lines_total{group="redis.default"} 0
+    tagfall_group_log_lost_lines_total{group="web.default"} 0
+    # TYPE tagfall_group_log_lost_bytes counter
+    # HELP tagfall_group_log_lost_bytes Bytes of these lines.
+    tagfall_group_log_lost_bytes_total{group="redis.default"} 0
+    tagfall_group_log_lost_bytes_total{group="web.default"} 0
+    # TYPE tagfall_group_log_unforwarded_lines counter
+    # HELP tagfall_group_log_unforwarded_lines Lines that could not be handed on.
+    tagfall_group_log_unforwarded_lines_total{group="redis.default"} 0
+    tagfall_group_log_unforwarded_lines_total{group="web.default"} 0
     # TYPE tagfall_refused_tags gauge
     # HELP tagfall_refused_tags Tags that are not taken, by reason.
     tagfall_refused_tags{reason="TagNameMismatch"} 1

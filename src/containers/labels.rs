@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::engine::Container;
 use crate::keeper::state::{Found, Resumed};
-use crate::model::{Backoff, Digest, Exit, GroupName, Launch, LogPolicy, Policy, PublicationId, Ready, ServiceKind, ServiceSpec, Signal};
+use crate::model::{
+    Backoff, Digest, Exit, GroupName, Launch, LogPolicy, Policy, PublicationId, Ready, ServiceKind, ServiceSpec, Signal,
+};
 
 /// Whose it is: the group.
 pub(super) const GROUP: &str = "tagfall.group";

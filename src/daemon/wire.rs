@@ -80,6 +80,12 @@ fn group(name: &crate::model::GroupName, status: &GroupStatus, release: Option<&
         restarts: report.restarts,
         since: report.since,
         message: report.message.clone(),
+        logs: wire::Logs {
+            lost_lines: report.logs.lines,
+            lost_bytes: report.logs.bytes,
+            unforwarded_lines: report.logs.unforwarded,
+            message: report.logs.trouble.clone(),
+        },
     });
     let declared = wanted.and_then(|wanted| wanted.group.mount.as_ref());
     let mount = match (&status.mount, declared) {

@@ -355,7 +355,9 @@ impl Engine {
         }
         match (&failed, &self.journal_failed) {
             (Some(error), None) => {
-                say(&format!("who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"));
+                say(&format!(
+                    "who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"
+                ));
             }
             (None, Some(_)) => say("who runs is written down again"),
             (Some(_), Some(_)) | (None, None) => {}

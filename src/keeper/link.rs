@@ -19,7 +19,9 @@ use super::poller::{Source, Token};
 use super::proc;
 use super::services::abandon;
 use super::spawn::environment_of_keeper;
-use super::wire::{Hello, Message, PACKET_MAX_BYTES, PROTOCOL_MINOR, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message};
+use super::wire::{
+    Hello, Message, PACKET_MAX_BYTES, PROTOCOL_MINOR, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message,
+};
 use crate::model::{Exit, GroupName, Moment};
 use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice};
 

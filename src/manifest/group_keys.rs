@@ -114,10 +114,17 @@ macro_rules! log_shape {
         pub(crate) static $shape: Shape = Shape {
             name: $name,
             keys: &[
-                Key::new("max_size", LOG_FILE, "A file is closed before it grows larger. Default: 1MiB.")
-                    .also(&["size", "max_bytes", "maxsize"]),
-                Key::new("files", LOG_FILES, "Files in all, the one being written included. Default: 3.")
-                    .also(&["count", "max_files", "keep", "rotate"]),
+                Key::new("max_size", LOG_FILE, "A file is closed before it grows larger. Default: 1MiB.").also(&[
+                    "size",
+                    "max_bytes",
+                    "maxsize",
+                ]),
+                Key::new("files", LOG_FILES, "Files in all, the one being written included. Default: 3.").also(&[
+                    "count",
+                    "max_files",
+                    "keep",
+                    "rotate",
+                ]),
                 Key::new("format", Kind::Choice(LogFormat::NAMES), "How lines are written. Default: text."),
                 Key::new("forward", Kind::Text(Text::Forward), "Who gets every line as well. Default: none."),
             ],

@@ -22,6 +22,7 @@ pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, 
 pub use logs::{LogFilter, LogFormat, LogForward, LogLine, LogLosses, LogPolicy, LogSettings, LogStream, base64};
 pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};
 pub use service::{
-    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, MountMode, Policy, PublicationId, ServiceReport, ServiceSpec, ServiceState, Signal, View, Wait,
+    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, MountMode, Policy, PublicationId, ServiceReport, ServiceSpec,
+    ServiceState, Signal, View, Wait,
 };
 pub use time::{Moment, Now, Timestamp};

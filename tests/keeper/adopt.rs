@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tagfall::keeper::wire::{Command, Request, log_dir, log_file};
-use tagfall::model::{Exit, GroupName, LogLine, ServiceReport, ServiceSpec, ServiceState, Signal};
+use tagfall::keeper::wire::{Command, Request};
+use tagfall::model::{Exit, GroupName, ServiceReport, ServiceSpec, ServiceState, Signal};
 
 use crate::stage::{Setting, Stage, alive, is_root, shell, signal, wait_until};
 
@@ -18,11 +18,11 @@ const MANY: usize = 50;
 const GAP_MAX: Duration = Duration::from_secs(1);
 
 /// A service that writes numbered lines, without an end.
-fn counter(name: &str) -> ServiceSpec {
+pub(crate) fn counter(name: &str) -> ServiceSpec {
     shell(name, "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done")
 }
 
-fn start_all(stage: &mut Stage, specs: &[ServiceSpec]) -> BTreeMap<GroupName, ServiceReport> {
+pub(crate) fn start_all(stage: &mut Stage, specs: &[ServiceSpec]) -> BTreeMap<GroupName, ServiceReport> {
     for spec in specs {
         stage.run(spec);
     }
@@ -32,17 +32,9 @@ fn start_all(stage: &mut Stage, specs: &[ServiceSpec]) -> BTreeMap<GroupName, Se
     stage.reports.clone()
 }
 
-/// All lines that are on disk, oldest first.
-fn lines(stage: &Stage, group: &GroupName) -> Vec<LogLine> {
-    let dir = log_dir(&stage.data, group);
-    let texts = (0..3).rev().map(|age| std::fs::read(dir.join(log_file(age))).unwrap_or_default());
-    let parse = |line: &[u8]| LogLine::parse(group, line);
-    texts.flat_map(|text| text.split(|byte| *byte == b'\n').filter_map(parse).collect::<Vec<_>>()).collect()
-}
-
 /// Every number from 1 on is there, and none was long in coming.
-fn check_lines(stage: &Stage, group: &GroupName) {
-    let lines = lines(stage, group);
+pub(crate) fn check_lines(stage: &Stage, group: &GroupName) {
+    let lines = stage.logs(group);
     let numbers: Vec<u64> = lines.iter().map(|line| line.line.parse().unwrap()).collect();
     assert!(numbers.is_sorted(), "{group}: {numbers:?}");
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{group}");
@@ -52,9 +44,9 @@ fn check_lines(stage: &Stage, group: &GroupName) {
     }
 }
 
-fn wait_for_lines(stage: &Stage, group: &GroupName, more: usize) {
-    let wanted = lines(stage, group).len() + more;
-    wait_until("more lines", || (lines(stage, group).len() >= wanted).then_some(()));
+pub(crate) fn wait_for_lines(stage: &Stage, group: &GroupName, more: usize) {
+    let wanted = stage.logs(group).len() + more;
+    wait_until("more lines", || (stage.logs(group).len() >= wanted).then_some(()));
 }
 
 fn record(stage: &Stage, group: &GroupName) -> PathBuf {

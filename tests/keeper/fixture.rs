@@ -15,6 +15,9 @@ pub(crate) const STEPS: &str = "TAGFALL_TEST_STEPS";
 /// How long a fixture lives that nobody ends.
 const LIFE: Duration = Duration::from_secs(60);
 
+/// Between two lines of one that counts.
+const BETWEEN_LINES: Duration = Duration::from_millis(50);
+
 /// The command that does the steps of its environment.
 pub(crate) fn command() -> String {
     format!("'{}' --exact fixture_of_services --nocapture", std::env::current_exe().unwrap().display())
@@ -55,6 +58,7 @@ pub(crate) fn body() {
             }
             "beat" => beat(),
             "serve" => serve(),
+            "count" => count(),
             "probe" => crate::strict::probe(rest),
             "end" => return,
             _ => panic!("no such step: {step}"),
@@ -78,6 +82,19 @@ fn beat() {
     while std::time::Instant::now() < end {
         say(b"WATCHDOG=1");
         rustix::event::poll(&mut [], Some(&rustix::event::Timespec::try_from(BEAT).unwrap())).unwrap();
+    }
+}
+
+/// Numbered lines, each with the milliseconds of its writing, as long as a fixture lives.
+fn count() {
+    let begun = std::time::Instant::now();
+    for number in 1.. {
+        let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        println!("line {number} {written}");
+        if begun.elapsed() > LIFE {
+            return;
+        }
+        std::thread::park_timeout(BETWEEN_LINES);
     }
 }
 

@@ -11,6 +11,7 @@ mod groups;
 mod hostile;
 mod life;
 mod listening;
+mod logs;
 mod notify;
 mod rights;
 mod scarce;

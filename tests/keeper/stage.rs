@@ -19,8 +19,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use tagfall::keeper::wire::{ExecOutcome, Hello, Message, PACKET_MAX_BYTES, Request, decode_message, encode_request};
 use tagfall::keeper::{Grants, KeeperConfig};
 use tagfall::model::{
-    Backoff, Digest, GroupName, Launch, LogFilter, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
-    Signal, View,
+    Backoff, Digest, GroupName, Launch, LogFilter, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec,
+    ServiceState, Signal, View,
 };
 use tagfall::process::read_logs;
 

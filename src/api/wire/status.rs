@@ -161,6 +161,23 @@ pub struct Service {
     /// What the keeper has to say of it: why it could not be started, or what is not promised here.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// What of its output got lost.
+    #[serde(default)]
+    pub logs: Logs,
+}
+
+/// What of a service's output got lost, since its keeper began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// Lines that could not be written to disk.
+    pub lost_lines: u64,
+    /// Bytes of these lines.
+    pub lost_bytes: u64,
+    /// Lines that could not be handed on to journald or syslog.
+    pub unforwarded_lines: u64,
+    /// What goes wrong now; left out where nothing does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// A group's health; also `GET /v1/groups/NAME/health`.

@@ -50,8 +50,8 @@ impl Mark {
         if name.len() > NAME_MAX_BYTES {
             return;
         }
-        let numbers =
-            [1 + stream as u64, place.inode, place.offset, bytes.len() as u64, sum(bytes), name.len() as u64].map(u64::to_le_bytes);
+        let numbers = [1 + stream as u64, place.inode, place.offset, bytes.len() as u64, sum(bytes), name.len() as u64]
+            .map(u64::to_le_bytes);
         let mut record = [0; HEAD_BYTES + NAME_MAX_BYTES];
         record[..HEAD_BYTES].copy_from_slice(numbers.as_flattened());
         record[HEAD_BYTES..HEAD_BYTES + name.len()].copy_from_slice(name.as_bytes());

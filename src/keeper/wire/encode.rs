@@ -3,8 +3,8 @@
 use super::fields::{FieldError, Fields, Writer};
 use super::{Command, ExecOutcome, Hello, Message, Request};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, Policy, PublicationId, Ready, ServiceKind,
-    ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp, View,
+    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, Policy,
+    PublicationId, Ready, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp, View,
 };
 
 /// A packet that cannot be read: with its attempt number, where that could be, so that it can be answered.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Backoff, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, PublicationId, Ready, ServiceKind, ServiceState,
-    Timestamp,
+    Backoff, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, PublicationId, Ready, ServiceKind,
+    ServiceState, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -232,7 +232,8 @@ fn fields_and_kinds_of_a_newer_peer_are_skipped_or_answered() {
 fn without(packet: &[u8], path: &[u16]) -> Vec<u8> {
     fn strip(mut rest: &[u8], path: &[u16], out: &mut Vec<u8>) {
         while !rest.is_empty() {
-            let (tag, length) = (u16::from_le_bytes([rest[0], rest[1]]), u32::from_le_bytes(rest[2..6].try_into().unwrap()) as usize);
+            let (tag, length) =
+                (u16::from_le_bytes([rest[0], rest[1]]), u32::from_le_bytes(rest[2..6].try_into().unwrap()) as usize);
             let value = &rest[6..6 + length];
             rest = &rest[6 + length..];
             let inner = match path {

@@ -41,9 +41,7 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
             pause(SETTLED);
             let killed = now_ns();
             kill(&mut direct)?;
-            direct.until("all are known", BOUND, |direct| {
-                direct.told_all && direct.count(ServiceState::Running) == SERVICES
-            })?;
+            direct.until("all are known", BOUND, |direct| direct.told_all && direct.count(ServiceState::Running) == SERVICES)?;
             took.push(ms_between(killed, now_ns()));
         }
     }

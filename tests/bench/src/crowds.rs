@@ -38,11 +38,12 @@ pub(crate) fn start(name: &str, dir: &Path, services: usize) -> Result<Crowd, Fa
     };
     let log = std::fs::File::create(dir.join("log"))?;
     let said = log.try_clone()?;
-    let mut process = command.stdin(Stdio::null()).stdout(said).stderr(log).spawn()?;
+    let process = command.stdin(Stdio::null()).stdout(said).stderr(log).spawn()?;
+    let mut crowd = Crowd { ear, process, end };
     if name.starts_with("systemd") {
-        order_systemd(dir, services, &mut process)?;
+        order_systemd(dir, services, &mut crowd.process)?;
     }
-    Ok(Crowd { ear, process, end })
+    Ok(crowd)
 }
 
 /// Folders of services whose program knows itself by the name `run`, so that there is no shell in between.
@@ -106,7 +107,9 @@ fn systemd(dir: &Path, services: usize) -> Result<Command, Failure> {
 fn order_systemd(dir: &Path, services: usize, process: &mut Child) -> Result<(), Failure> {
     for _ in 0..SYSTEMD_POLLS {
         if let Some(status) = process.try_wait()? {
-            return Err(format!("it ends at once ({status}): it needs a host that systemd runs, and a cgroup of version 2").into());
+            return Err(
+                format!("it ends at once ({status}): it needs a host that systemd runs, and a cgroup of version 2").into()
+            );
         }
         if dir.join("systemd/private").exists() {
             let mut order = Command::new("systemctl");
@@ -116,18 +119,20 @@ fn order_systemd(dir: &Path, services: usize, process: &mut Child) -> Result<(),
         }
         pause(SYSTEMD_POLL);
     }
-    drop(process.kill());
     Err("it takes no orders".into())
 }
 
 impl Crowd {
     /// Asks for its end, which is not waited for.
     pub(crate) fn tell_to_end(&self) {
-        drop(Command::new("kill").args([self.end, &self.process.id().to_string()]).status());
+        let mut kill = Command::new("kill");
+        drop(kill.args([self.end, &self.process.id().to_string()]).stderr(Stdio::null()).status());
     }
+}
 
-    /// Waits for it, once nothing of it is left.
-    pub(crate) fn wait(mut self) {
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.tell_to_end();
         drop(self.process.wait());
     }
 }

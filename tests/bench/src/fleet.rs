@@ -41,10 +41,7 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
     let parts = format!("{started:.0} ms; processor time: keeper {:.0} ms, supervisor {:.0} ms", spent[0], spent[1]);
     Ok(vec![
         Row::told(format!("`tagfall supervise` → release with {GROUPS} groups applied"), parts),
-        Row::told(
-            format!("RSS with {GROUPS} groups"),
-            format!("keeper {:.1} MB, supervisor {:.1} MB", memory[0], memory[1]),
-        ),
+        Row::told(format!("RSS with {GROUPS} groups"), format!("keeper {:.1} MB, supervisor {:.1} MB", memory[0], memory[1])),
         Row::told(format!("SIGTERM → all of {GROUPS} groups ended in order"), format!("{stopped:.0} ms")),
     ])
 }

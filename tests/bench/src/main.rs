@@ -39,7 +39,7 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 15] = [
+const FIGURES: [Figure; 16] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
@@ -49,7 +49,8 @@ const FIGURES: [Figure; 15] = [
     ("revive", revive::measure),
     ("crash", crash::measure),
     ("rest", rest::measure),
-    ("crowd", crowd::measure),
+    ("crowd", crowd::measure_few),
+    ("throng", crowd::measure_many),
     ("exits", exits::measure),
     ("weight", weight::measure),
     ("adopt", adopt::measure),

@@ -68,12 +68,7 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
     Ok(vec![
         Row::new("RSS of the keeper, no service", "<= 3 MB", words(&empty), mb(empty.rss) <= WANTED_EMPTY_MB),
         Row::told(format!("RSS of the keeper, {SERVICES} services"), words(&full)),
-        Row::new(
-            "each service, beside what a process costs the kernel anyway",
-            "<= 150 KiB",
-            parts,
-            all <= WANTED_EACH_KIB,
-        ),
+        Row::new("each service, beside what a process costs the kernel anyway", "<= 150 KiB", parts, all <= WANTED_EACH_KIB),
         Row::new(
             format!("wakeups of the keeper at rest, {SERVICES} services"),
             "<= 1 /s",

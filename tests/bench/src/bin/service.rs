@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         // As s6 and runit start it, in the folder of the service.
-        [run] if run.ends_with("run") => serve(begun, "fifo"),
+        [run, ..] if run.ends_with("run") => serve(begun, "fifo"),
         [_, "serve", fifo] => serve(begun, fifo),
         [_, "end", places, count] => end_at_once(places, count),
         [_, "bomb", places, count] => bomb(places, count),

@@ -25,7 +25,7 @@ use super::log::Scratch;
 use super::poller::{Poller, Source, Token};
 use super::proc;
 use super::rights::Rights;
-use super::services::Entry;
+use super::roster::{Mark, Roster};
 use super::state::{Context, Event};
 use super::wire::PACKET_MAX_BYTES;
 use crate::model::{Digest, Exit, GroupName, Moment, Now, Timestamp};
@@ -56,7 +56,7 @@ pub(super) struct Engine {
     pub(super) poller: Poller,
     signals: OwnedFd,
     _signals_token: Token,
-    pub(super) services: BTreeMap<GroupName, Entry>,
+    pub(super) services: Roster,
     /// Every child that is known, by its process id.
     pub(super) children: BTreeMap<u32, Owner>,
     pub(super) supervisor: Supervisor,
@@ -83,6 +83,8 @@ pub(super) struct Engine {
     pub(super) exchange: Option<Exchange>,
     /// Who is in which session, as found in this turn of the loop.
     pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
+    /// Children that came to us as orphans, as found in this turn of the loop and since children were collected last.
+    pub(super) orphans: Option<Vec<u32>>,
 }
 
 impl Engine {
@@ -113,7 +115,7 @@ impl Engine {
             poller,
             signals,
             _signals_token: signals_token,
-            services: BTreeMap::new(),
+            services: Roster::default(),
             children: BTreeMap::new(),
             supervisor: Supervisor::default(),
             link: None,
@@ -132,6 +134,7 @@ impl Engine {
             program: super::exchange::own_program(),
             exchange: None,
             sessions: None,
+            orphans: None,
         };
         engine.adopt_all(saved);
         for (group, members) in engine.cgroups.populated() {
@@ -161,8 +164,9 @@ impl Engine {
                 self.cgroups.close();
                 return Ok(());
             }
-            let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
-            self.sessions = None;
+            let timeout = self.until_deadline();
+            let sources = self.poller.wait(timeout).map_err(KeeperError::setup("wait for what happens next"))?;
+            (self.sessions, self.orphans) = (None, None);
             for source in sources {
                 self.ready(source);
             }
@@ -199,8 +203,9 @@ impl Engine {
         }
     }
 
-    /// Collects every child that has ended, known or orphaned.
+    /// Collects every child that has ended, known or orphaned, and then sees to what follows from each.
     pub(super) fn reap(&mut self) {
+        let mut ended = Vec::new();
         while let Ok(Some((pid, exit))) = wait(Child::PeekAny) {
             if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
                 // What it said last comes first: it may have named another main process.
@@ -215,36 +220,38 @@ impl Engine {
                 }
             }
             if wait(Child::Reap(pid)).is_err() {
-                return;
+                break;
             }
+            ended.extend(owner.map(|owner| (owner, exit)));
+        }
+        // Whoever has lost its parent by these ends has come to us: one look shows all of them.
+        self.orphans = None;
+        for (owner, exit) in ended {
             match owner {
-                Some(Owner::Service(group)) => self.service_ended(&group, exit),
-                Some(Owner::Supervisor) => self.supervisor_ended(exit),
-                Some(Owner::Command(id)) => self.command_ended(id, exit),
-                None => {}
+                Owner::Service(group) => self.service_ended(&group, exit),
+                Owner::Supervisor => self.supervisor_ended(exit),
+                Owner::Command(id) => self.command_ended(id, exit),
             }
         }
         self.look_after_clearing();
     }
 
-    fn until_deadline(&self) -> Option<Duration> {
-        let services = self.services.values().filter_map(|entry| entry.service.deadline());
+    fn until_deadline(&mut self) -> Option<Duration> {
+        let services = self.services.next_moment();
         let commands = self.commands.values().filter_map(Running::deadline);
         let others = [
             self.supervisor.restart_at(),
             self.ending.as_ref().and_then(Ending::deadline),
             self.exchange.map(Exchange::deadline),
         ];
-        let next = services.chain(commands).chain(others.into_iter().flatten()).min()?;
+        let next = services.into_iter().chain(commands).chain(others.into_iter().flatten()).min()?;
         Some(next.since(now().moment))
     }
 
     fn fire_deadlines(&mut self) {
         let moment = now().moment;
         let due = |deadline: Option<Moment>| deadline.is_some_and(|deadline| deadline <= moment);
-        let groups: Vec<GroupName> =
-            self.services.iter().filter(|(_, entry)| due(entry.service.deadline())).map(|(group, _)| group.clone()).collect();
-        for group in groups {
+        for group in self.services.due_by(moment) {
             self.feed(&group, Event::Tick);
         }
         let late: Vec<u64> = self.commands.iter().filter(|(_, command)| due(command.deadline())).map(|(id, _)| *id).collect();
@@ -279,7 +286,8 @@ impl Engine {
             return;
         }
         let mut result = Ok(());
-        for entry in self.services.values_mut().filter(|entry| entry.unsaved) {
+        for group in self.services.marked(Mark::Unsaved) {
+            let Some(entry) = self.services.get_mut(&group) else { continue };
             let started = entry.held().map(|(_, record)| record.started);
             match self.journal.write(&entry.service, started) {
                 Ok(()) => entry.unsaved = false,

@@ -14,6 +14,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::engine::{Engine, Owner, end_words, now, say};
 use super::poller::{Source, Token};
 use super::proc;
+use super::roster::Mark;
 use super::services::abandon;
 use super::spawn::environment_of_keeper;
 use super::wire::{Hello, Message, PACKET_MAX_BYTES, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message};
@@ -286,7 +287,8 @@ impl Engine {
             }
         }
         let now = now();
-        for entry in self.services.values_mut().filter(|entry| entry.dirty) {
+        while let Some(group) = self.services.first_marked(Mark::Unreported) {
+            let Some(entry) = self.services.get_mut(&group) else { return };
             if !link.send(&Message::Report(Box::new(entry.service.report(now)))) {
                 return;
             }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `state.rs` | what follows from an event: pure, checked for all short sequences |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
+//! | `roster.rs` | for whom something is due |
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
@@ -42,6 +43,7 @@ mod poller;
 mod proc;
 mod requests;
 mod rights;
+mod roster;
 mod services;
 mod spawn;
 pub(crate) mod state;

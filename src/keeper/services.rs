@@ -15,6 +15,7 @@ use super::mounts;
 use super::notify::Voice;
 use super::poller::{Source, Token};
 use super::proc::{self, Fit, Marks};
+use super::roster::Mark;
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
@@ -343,7 +344,8 @@ impl Engine {
         if let (Some(started), Some(sessions)) = (entry.was_foreign, &self.sessions) {
             let reused = |session: &u32| proc::stat(*session).is_some_and(|stat| stat.started != started);
             let session = marks.session.filter(|session| !self.children.contains_key(session) && !reused(session));
-            doomed.extend(session.and_then(|session| sessions.get(&session).cloned()).unwrap_or_default());
+            let members = session.and_then(|session| sessions.get(&session)).into_iter().flatten().copied();
+            doomed.extend(members.filter(|pid| proc::stat(*pid).is_some_and(|stat| !stat.zombie)));
             left |= !doomed.is_empty();
         }
         let patient = entry.service.just_clearing(now().moment);
@@ -368,18 +370,24 @@ impl Engine {
     }
 
     /// Children that came to us as orphans, and whether they belong to a service. Whatever a service leaves behind has such a one on top.
-    fn orphans_of(&self, marks: &Marks) -> Vec<(u32, Fit)> {
+    fn orphans_of(&mut self, marks: &Marks) -> Vec<(u32, Fit)> {
         let mut marks = marks.clone();
         marks.session = marks.session.filter(|session| !self.children.contains_key(session));
-        let orphans = proc::children(std::process::id()).into_iter().filter(|pid| !self.children.contains_key(pid));
-        orphans.map(|pid| (pid, marks.fit(pid))).collect()
+        self.orphans().into_iter().map(|pid| (pid, marks.fit(pid))).collect()
+    }
+
+    /// Looked for once for all that have ended before this turn: there may be thousands of children.
+    fn orphans(&mut self) -> Vec<u32> {
+        // What one that is gone has left behind came to us after that look.
+        let known = self.orphans.take().filter(|known| known.iter().all(|pid| proc::stat(*pid).is_some()));
+        let look = || proc::children(std::process::id()).into_iter().filter(|pid| !self.children.contains_key(pid)).collect();
+        let orphans: Vec<u32> = known.unwrap_or_else(look);
+        self.orphans.insert(orphans).clone()
     }
 
     /// After children were collected: is anything gone that was waited for?
     pub(super) fn look_after_clearing(&mut self) {
-        let clearing: Vec<GroupName> =
-            self.services.iter().filter(|(_, entry)| entry.service.clearing()).map(|(group, _)| group.clone()).collect();
-        for group in clearing {
+        for group in self.services.marked(Mark::Clearing) {
             if self.clear(&group) {
                 self.feed(&group, Event::Cleared);
             }

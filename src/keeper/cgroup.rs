@@ -212,10 +212,14 @@ impl Cgroups {
                 sweep::remove(&dir);
             }
             let born = self.births && (known || !dir.exists());
-            made(base, group).map_err(failed)?;
+            if !known {
+                made(base, group).map_err(failed)?;
+            }
             if born {
                 self.fresh.insert(group.clone());
-                place.into = Some(open_dir(&dir).map_err(failed)?);
+                // One that somebody has taken away is made again.
+                let opened = open_dir(&dir).or_else(|_| made(base, group).and_then(|dir| open_dir(&dir)));
+                place.into = Some(opened.map_err(failed)?);
             } else {
                 place.join.push(open_members(&dir).map_err(failed)?);
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, now, say};
 use super::proc;
+use super::roster::Mark;
 use super::state::{Event, STUCK_AFTER};
 use super::wire::Message;
 use crate::model::{GroupName, Moment, Policy};
@@ -109,9 +110,7 @@ impl Engine {
                     say("the supervisor has not ordered all stops in time: what still runs is stopped now");
                     self.stop_services(&Event::Stop);
                 }
-                Ending::Services { supervisor_ends }
-                    if self.services.values().all(|entry| entry.service.at_rest() || entry.service.stuck()) =>
-                {
+                Ending::Services { supervisor_ends } if self.services.first_marked(Mark::Restless).is_none() => {
                     if let Some((_, pidfd)) = self.supervisor.process.as_ref().filter(|_| !supervisor_ends) {
                         let _ = pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
                     }

@@ -26,7 +26,7 @@ use super::log::{READ_BYTES, Scratch};
 use super::poller::{Poller, Source, Token};
 use super::proc;
 use super::rights::Rights;
-use super::services::Entry;
+use super::roster::{Mark, Roster};
 use super::state::{Context, Event};
 use super::unit::Unit;
 use super::wire::PACKET_MAX_BYTES;
@@ -66,7 +66,7 @@ pub(super) struct Engine {
     pub(super) poller: Poller,
     signals: OwnedFd,
     _signals_token: Token,
-    pub(super) services: BTreeMap<GroupName, Entry>,
+    pub(super) services: Roster,
     /// Every child that is known, by its process id.
     pub(super) children: BTreeMap<u32, Owner>,
     pub(super) supervisor: Supervisor,
@@ -104,7 +104,9 @@ pub(super) struct Engine {
     /// How long the machine has slept since it began.
     asleep: Duration,
     /// Who is in which session, as found in this turn of the loop.
-    pub(super) sessions: Option<BTreeMap<u32, Vec<(u32, u64)>>>,
+    pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
+    /// Children that came to us as orphans, as found in this turn of the loop and since children were collected last.
+    pub(super) orphans: Option<Vec<u32>>,
 }
 
 impl Engine {
@@ -139,7 +141,7 @@ impl Engine {
             poller,
             signals,
             _signals_token: signals_token,
-            services: BTreeMap::new(),
+            services: Roster::default(),
             children: BTreeMap::new(),
             supervisor: Supervisor::default(),
             link: None,
@@ -164,6 +166,7 @@ impl Engine {
             reaping: false,
             asleep: asleep(),
             sessions: None,
+            orphans: None,
         };
         engine.adopt_all(saved);
         for (group, members) in engine.cgroups.populated() {
@@ -197,7 +200,7 @@ impl Engine {
             let next = self.next_deadline();
             let wait = next.map(|next| next.since(now().moment));
             let sources = self.poller.wait(wait).map_err(KeeperError::setup("wait for what happens next"))?;
-            self.sessions = None;
+            (self.sessions, self.orphans) = (None, None);
             self.look_at_clocks(next);
             for source in sources {
                 self.ready(source);
@@ -235,12 +238,14 @@ impl Engine {
         }
     }
 
-    /// Collects children that have ended, known or orphaned: all there are, or so many that others may wait no longer.
+    /// Collects children that have ended, known or orphaned, and then sees to what follows from each: all there are, or so many
+    /// that others may wait no longer.
     pub(super) fn reap(&mut self) {
+        let (mut ended, mut more) = (Vec::new(), true);
         for _ in 0..REAPED_PER_TURN {
             let Ok(Some((pid, exit))) = wait(Child::PeekAny) else {
-                self.look_after_clearing();
-                return;
+                more = false;
+                break;
             };
             if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
                 // What it said last comes first: it may have named another main process.
@@ -255,21 +260,26 @@ impl Engine {
                 }
             }
             if wait(Child::Reap(pid)).is_err() {
-                return;
+                more = false;
+                break;
             }
+            ended.extend(owner.map(|owner| (owner, exit)));
+        }
+        // Whoever has lost its parent by these ends has come to us: one look shows all of them.
+        self.orphans = None;
+        for (owner, exit) in ended {
             match owner {
-                Some(Owner::Service(group)) => self.service_ended(&group, exit),
-                Some(Owner::Supervisor) => self.supervisor_ended(exit),
-                Some(Owner::Command(id)) => self.command_ended(id, exit),
-                None => {}
+                Owner::Service(group) => self.service_ended(&group, exit),
+                Owner::Supervisor => self.supervisor_ended(exit),
+                Owner::Command(id) => self.command_ended(id, exit),
             }
         }
-        self.reaping = true;
+        self.reaping = more;
         self.look_after_clearing();
     }
 
-    fn next_deadline(&self) -> Option<Moment> {
-        let services = self.services.values().filter_map(|entry| entry.service.deadline());
+    fn next_deadline(&mut self) -> Option<Moment> {
+        let services = self.services.next_moment();
         let commands = self.commands.values().filter_map(Running::deadline);
         let others = [
             self.supervisor.restart_at(),
@@ -280,7 +290,7 @@ impl Engine {
             self.journal_again,
         ];
         let at_once = (self.reaping || !self.unread.is_empty()).then_some(Moment::default());
-        services.chain(commands).chain(others.into_iter().flatten()).chain(at_once).min()
+        services.into_iter().chain(commands).chain(others.into_iter().flatten()).chain(at_once).min()
     }
 
     /// After the machine has slept, or this process was stopped, nobody can have been heard: what is due is done once, but
@@ -299,9 +309,7 @@ impl Engine {
     fn fire_deadlines(&mut self) {
         let moment = now().moment;
         let due = |deadline: Option<Moment>| deadline.is_some_and(|deadline| deadline <= moment);
-        let groups: Vec<GroupName> =
-            self.services.iter().filter(|(_, entry)| due(entry.service.deadline())).map(|(group, _)| group.clone()).collect();
-        for group in groups {
+        for group in self.services.due_by(moment) {
             // What it has said counts first: a keeper that stood still must not take it for silence.
             self.read_notify(&group);
             self.feed(&group, Event::Tick);
@@ -342,7 +350,8 @@ impl Engine {
             return;
         }
         let mut failed = None;
-        for entry in self.services.values_mut().filter(|entry| entry.unsaved) {
+        for group in self.services.marked(Mark::Unsaved) {
+            let Some(entry) = self.services.get_mut(&group) else { continue };
             let started = entry.held().map(|(_, record)| record.started);
             match self.journal.write(&entry.service, started) {
                 // Whoever was told that it was not written is told that it is.

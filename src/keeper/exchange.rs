@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::engine::{Engine, now, say};
+use super::roster::Mark;
 use super::{ASK_VERSION, RESUME, STATE_VERSION, proc};
 use crate::model::Moment;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, pidfd_signal, place_fd, reset_signals};
@@ -90,7 +91,7 @@ impl Engine {
             let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
         }
         exchange.killed |= late;
-        let waits = self.supervisor.process.is_some() || self.services.values().any(|entry| entry.service.spawning());
+        let waits = self.supervisor.process.is_some() || self.services.first_marked(Mark::Spawning).is_some();
         if waits && exchange.starts_until > moment {
             return;
         }

@@ -125,14 +125,14 @@ impl Engine {
         for (name, descriptor) in &self.kept {
             writer.record(1, |inner| write_descriptor(inner, name, descriptor.as_raw_fd()));
         }
-        for (group, entry) in &mut self.services {
+        for (group, entry) in self.services.iter_mut() {
             let Some(output) = entry.output() else { continue };
             for stream in STREAMS {
                 writer.record(1, |inner| write_descriptor(inner, OUTPUT, output.keeper_end(stream).as_raw_fd()));
             }
             writer.record(2, |inner| write_lines(inner, group, output));
         }
-        for (group, entry) in &self.services {
+        for (group, entry) in self.services.iter() {
             for (name, descriptor) in of_service(entry) {
                 writer.record(5, |inner| {
                     inner.text(1, &group.to_string()).text(2, &name).i32(3, descriptor.as_raw_fd());

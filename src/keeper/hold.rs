@@ -27,10 +27,14 @@ fn path(data_dir: &Path, group: &GroupName) -> PathBuf {
 /// Makes the file for [`take`]; the keeper itself keeps it open nowhere.
 pub(super) fn prepare(data_dir: &Path, group: &GroupName) -> io::Result<CString> {
     let path = path(data_dir, group);
-    if let Some(dir) = path.parent() {
-        super::log::private_dir(dir)?;
+    let open = || fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    match (open(), path.parent()) {
+        (Err(error), Some(dir)) if error.kind() == io::ErrorKind::NotFound => {
+            super::log::private_dir(dir)?;
+            open()?;
+        }
+        (opened, _) => drop(opened?),
     }
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 

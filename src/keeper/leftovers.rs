@@ -24,7 +24,7 @@ pub(super) trait Sight {
     /// Whether it is a child that somebody here has made and waits for.
     fn is_own(&self, pid: u32) -> bool;
     /// Children that have come to the keeper because they lost their parent.
-    fn orphans(&self) -> Vec<u32>;
+    fn orphans(&mut self) -> Vec<u32>;
     /// Whether it bears a service's marks.
     fn fit(&self, pid: u32, marks: &Marks) -> Fit;
     /// Who lives in a session, with their starts; as it was once in this turn of the loop.
@@ -119,8 +119,13 @@ impl Sight for Engine {
         self.children.contains_key(&pid)
     }
 
-    fn orphans(&self) -> Vec<u32> {
-        proc::children(std::process::id()).into_iter().filter(|pid| !self.is_own(*pid)).collect()
+    fn orphans(&mut self) -> Vec<u32> {
+        // Looked for once for all that have ended before this turn: there may be thousands of children. What one that is gone
+        // has left behind came to us after that look.
+        let known = self.orphans.take().filter(|known| known.iter().all(|pid| proc::stat(*pid).is_some()));
+        let look = || proc::children(std::process::id()).into_iter().filter(|pid| !self.is_own(*pid)).collect();
+        let orphans: Vec<u32> = known.unwrap_or_else(look);
+        self.orphans.insert(orphans).clone()
     }
 
     fn fit(&self, pid: u32, marks: &Marks) -> Fit {
@@ -130,7 +135,9 @@ impl Sight for Engine {
     fn session(&mut self, session: u32) -> Vec<(u32, u64)> {
         // Once for all that have ended before this turn: a session without a live member gets none any more.
         let sessions = self.sessions.get_or_insert_with(proc::sessions);
-        sessions.get(&session).cloned().unwrap_or_default()
+        // Their numbers may be strangers' by now, so each is looked at again.
+        let members = sessions.get(&session).into_iter().flatten().filter_map(|pid| Some((*pid, proc::stat(*pid)?)));
+        members.filter(|(_, stat)| stat.session == session && !stat.zombie).map(|(pid, stat)| (pid, stat.started)).collect()
     }
 
     fn kill(&mut self, pid: u32, started: u64) {

@@ -17,6 +17,7 @@ use super::engine::{Engine, Owner, end_words, now, say};
 use super::folders;
 use super::poller::{Source, Token};
 use super::proc;
+use super::roster::Mark;
 use super::services::abandon;
 use super::spawn::environment_of_keeper;
 use super::wire::{
@@ -335,7 +336,8 @@ impl Engine {
             }
         }
         let now = now();
-        for entry in self.services.values_mut().filter(|entry| entry.dirty) {
+        while let Some(group) = self.services.first_marked(Mark::Unreported) {
+            let Some(entry) = self.services.get_mut(&group) else { return };
             if !link.send(&Message::Report(Box::new(entry.report(now, self.journal_failed.as_deref())))) {
                 return;
             }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `state.rs` | what follows from an event: pure, and looked at in every state that there is |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
+//! | `roster.rs` | for whom something is due |
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
 //! | `reserve.rs` | what is kept back for those that run already |
 //! | `leftovers.rs` | who is left of a service, and their end |
@@ -57,6 +58,7 @@ mod proc;
 mod requests;
 mod reserve;
 mod rights;
+mod roster;
 mod services;
 mod spawn;
 pub(crate) mod state;

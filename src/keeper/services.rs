@@ -17,6 +17,7 @@ use super::notify::Voice;
 use super::outputs::OutputTokens;
 use super::poller::{Source, Token};
 use super::proc::{self, Marks};
+use super::roster::Mark;
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, View};
@@ -327,9 +328,7 @@ impl Engine {
 
     /// After children were collected: is anything gone that was waited for?
     pub(super) fn look_after_clearing(&mut self) {
-        let clearing: Vec<GroupName> =
-            self.services.iter().filter(|(_, entry)| entry.service.clearing()).map(|(group, _)| group.clone()).collect();
-        for group in clearing {
+        for group in self.services.marked(Mark::Clearing) {
             if self.clear(&group) {
                 self.feed(&group, Event::Cleared);
             }

@@ -16,7 +16,7 @@ use crate::keeper::mounts::published;
 use crate::keeper::rights::Rights;
 use crate::keeper::unit::VARIABLES;
 use crate::model::{CAPABILITIES, Hardening, Launch, View};
-use crate::sys::process::{Image, User, groups_of, user_by_id, user_by_name};
+use crate::sys::process::{Image, User, groups_of, user_by_name};
 
 /// Where programs are looked up: systemd's default for services.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -143,14 +143,7 @@ pub(in crate::keeper) fn environment_of_keeper(changes: &[(&str, Option<String>)
 
 /// The user, and its ids where they differ from what the keeper runs with.
 fn find_user(name: Option<&str>, rights: &Rights) -> Result<(User, Option<Identity>), String> {
-    let Some(name) = name else {
-        let own = user_by_id(rights.uid).ok().flatten();
-        let gid = rustix::process::getegid().as_raw();
-        // In a container, the user often has no entry.
-        let nameless =
-            || User { name: rights.uid.to_string(), uid: rights.uid, gid, home: "/".to_owned(), shell: "/bin/sh".to_owned() };
-        return Ok((own.unwrap_or_else(nameless), None));
-    };
+    let Some(name) = name else { return Ok((rights.user.clone(), None)) };
     let c_name = c_string(name)?;
     let user = user_by_name(&c_name)
         .map_err(|error| format!("user `{name}` cannot be looked up: {error}"))?
@@ -295,6 +288,7 @@ mod tests {
     fn an_unknown_user_is_named() {
         let rights = Rights {
             uid: rustix::process::geteuid().as_raw(),
+            user: user(),
             may_switch_user: false,
             may_drop_bounding: false,
             namespaces: Ok(()),

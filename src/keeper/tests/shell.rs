@@ -473,7 +473,7 @@ impl Sight for Shell<'_> {
         self.keeper.children.contains_key(&pid)
     }
 
-    fn orphans(&self) -> Vec<u32> {
+    fn orphans(&mut self) -> Vec<u32> {
         self.kernel.children(self.kernel.keeper).into_iter().filter(|pid| !self.is_own(*pid)).collect()
     }
 

@@ -79,6 +79,10 @@ impl Roster {
         Some(&mut slot.entry)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn contains_key(&self, group: &GroupName) -> bool {
         self.slots.contains_key(group)
     }

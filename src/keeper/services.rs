@@ -148,9 +148,9 @@ impl Engine {
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
         match action {
             // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
-            Action::Spawn if self.cgroups.kill(group) => {
-                Some(Event::InTheWay { why: "something of an earlier keeper's was still in its cgroup, and is killed first".to_owned() })
-            }
+            Action::Spawn if self.cgroups.kill(group) => Some(Event::InTheWay {
+                why: "something of an earlier keeper's was still in its cgroup, and is killed first".to_owned(),
+            }),
             Action::Spawn => {
                 self.write_intent(group);
                 Some(match self.spawn(group) {

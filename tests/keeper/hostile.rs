@@ -157,7 +157,7 @@ fn a_list_that_has_become_shorter_holds_for_what_is_started_next() {
     spec.launch.user = Some("nobody".to_owned());
     stage.run(&spec);
     stage.wait_state(&spec.group, ServiceState::Running);
-    stage.grants.users = list(&["daemon"]);
+    stage.setting.grants.users = list(&["daemon"]);
     stage.replace_keeper();
     let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
     crate::stage::signal(pid, rustix::process::Signal::KILL);

@@ -55,7 +55,7 @@ pub(crate) struct Stage {
     _dir: tempfile::TempDir,
     bridge: UnixListener,
     pub(crate) keeper: Child,
-    setting: Setting,
+    pub(crate) setting: Setting,
     program: PathBuf,
     link: Option<(OwnedFd, UnixStream)>,
     pub(crate) hello: Option<Hello>,

@@ -303,7 +303,7 @@ mod tests {
         tell(&mut service, 1, &[Word::Ready]);
         tell(&mut service, 2, &[Word::Reloading, Word::Status("half way".to_owned())]);
         // From now on nobody asks for a watchdog any more; who runs was promised that it must speak.
-        let policy = Policy { watchdog: None, ..service.spec.policy };
+        let policy = Policy { watchdog: None, ..service.spec.policy.clone() };
         service.on(Event::Amend { revision: Digest::of(b"2"), release: String::new(), policy }, at(3));
         let mut writer = Writer::default();
         service.save(&mut writer);
@@ -318,7 +318,7 @@ mod tests {
         // The other way round: who was promised nothing is not expected to speak.
         let mut service = up(None);
         tell(&mut service, 0, &[Word::Ready]);
-        let policy = Policy { watchdog: Some(Duration::from_secs(2)), ..service.spec.policy };
+        let policy = Policy { watchdog: Some(Duration::from_secs(2)), ..service.spec.policy.clone() };
         service.on(Event::Amend { revision: Digest::of(b"2"), release: String::new(), policy }, at(3));
         let mut writer = Writer::default();
         service.save(&mut writer);

@@ -12,8 +12,8 @@ use super::notify::Word;
 use super::{Action, Context, Event, JUST_CLEARING, Next, Phase, STUCK_AFTER, Service};
 use crate::keeper::wire::{FieldError, Fields, Writer};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Launch, Moment, MountMode, Now, Policy, PublicationId, Ready, ServiceKind, ServiceSpec, Signal,
-    Timestamp, View,
+    Backoff, Digest, Exit, GroupName, Launch, LogPolicy, Moment, MountMode, Now, Policy, PublicationId, Ready, ServiceKind,
+    ServiceSpec, Signal, Timestamp, View,
 };
 
 /// How long the services of the walk must be ready before their ends are forgotten.
@@ -154,6 +154,7 @@ pub(super) fn spec(group: &GroupName, kind: ServiceKind, program: &str, revision
         ready_when_started: false,
         ready: Ready::Notify,
         watchdog: Some(WATCHDOG),
+        logs: LogPolicy::default(),
     };
     ServiceSpec {
         group: group.clone(),

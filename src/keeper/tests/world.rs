@@ -11,7 +11,7 @@ use super::random::Random;
 use super::shell::{Disk, Keeper, Shell};
 use crate::keeper::state::{Event, Phase};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Launch, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal,
+    Backoff, Digest, Exit, GroupName, Launch, LogPolicy, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal,
 };
 
 /// Faults happen until then.
@@ -108,8 +108,7 @@ pub(super) struct World {
 }
 
 fn spec(random: &mut Random, group: &GroupName, program: u64, revision: u64) -> ServiceSpec {
-    let backoff =
-        Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2), reset_after: Duration::from_secs(5) };
+    let backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2), reset_after: Duration::from_secs(5) };
     let notify = random.chance(40);
     let watchdog = random.chance(30).then_some(Duration::from_millis(WATCHDOG_MS));
     ServiceSpec {
@@ -125,6 +124,7 @@ fn spec(random: &mut Random, group: &GroupName, program: u64, revision: u64) -> 
             ready_when_started: !notify,
             ready: if notify { Ready::Notify } else { Ready::Started },
             watchdog,
+            logs: LogPolicy::default(),
         },
         view: None,
     }

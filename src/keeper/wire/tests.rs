@@ -164,11 +164,13 @@ fn report() -> impl Strategy<Value = ServiceReport> {
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (any::<[u64; 2]>(), any::<u32>(), ".*", prop::option::of(".*")).prop_map(|([version, minor], keeper_pid, boot_id, why)| {
-            let (supervisor_user, lacks) = (why.clone(), why.iter().cloned().collect());
-            let namespaces = why.map_or(Ok(()), Err);
-            Message::Hello(Hello { version, minor, keeper_pid, boot_id, namespaces, supervisor_user, lacks })
-        }),
+        (any::<[u64; 2]>(), any::<u32>(), ".*", prop::option::of(".*")).prop_map(
+            |([version, minor], keeper_pid, boot_id, why)| {
+                let (supervisor_user, lacks) = (why.clone(), why.iter().cloned().collect());
+                let namespaces = why.map_or(Ok(()), Err);
+                Message::Hello(Hello { version, minor, keeper_pid, boot_id, namespaces, supervisor_user, lacks })
+            }
+        ),
         report().prop_map(|report| Message::Report(Box::new(report))),
         group().prop_map(Message::Gone),
         Just(Message::SnapshotEnd),
@@ -257,8 +259,16 @@ fn without(packet: &[u8], path: &[u16]) -> Vec<u8> {
 
 #[test]
 fn an_older_peer_has_no_rules_for_logs() {
-    let hello = Hello { version: 1, minor: 9, keeper_pid: 1, boot_id: String::new(), namespaces: Ok(()) };
-    let packet = without(&encode_message(&Message::Hello(hello.clone())), &[6]);
+    let hello = Hello {
+        version: 1,
+        minor: 9,
+        keeper_pid: 1,
+        boot_id: String::new(),
+        namespaces: Ok(()),
+        supervisor_user: None,
+        lacks: Vec::new(),
+    };
+    let packet = without(&encode_message(&Message::Hello(hello.clone())), &[8]);
     assert_eq!(decode_message(&packet).unwrap(), Message::Hello(Hello { minor: 0, ..hello }));
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) }, |(report in report())| {
         let packet = encode_message(&Message::Report(Box::new(report.clone())));

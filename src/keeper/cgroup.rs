@@ -306,6 +306,11 @@ impl Cgroups {
         first.into_iter().chain(others).map(PathBuf::as_path)
     }
 
+    /// Who is in a service's group.
+    pub(super) fn members(&self, group: &GroupName) -> Vec<u32> {
+        self.bases().next().map(|base| sweep::members(&base.join(group.to_string()))).unwrap_or_default()
+    }
+
     /// Whether a process is in a service's group.
     pub(super) fn holds(&self, group: &GroupName, pid: u32) -> bool {
         let Ok(memberships) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };

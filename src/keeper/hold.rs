@@ -77,15 +77,6 @@ pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     found.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()
 }
 
-/// Who leads those that hold a service's lock: the process that was started, not one of those that it has started.
-pub(super) fn leader(data_dir: &Path, group: &GroupName) -> Option<(u32, u64)> {
-    if !is_held(data_dir, group) {
-        return None;
-    }
-    let (pid, started) = holders(data_dir, group).into_iter().next()?;
-    proc::stat(pid).is_some_and(|stat| stat.session == pid && stat.started == started).then_some((pid, started))
-}
-
 /// Takes the file away of a service that nothing is left of.
 pub(super) fn forget(data_dir: &Path, group: &GroupName) {
     if !is_held(data_dir, group) {

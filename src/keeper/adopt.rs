@@ -58,6 +58,24 @@ impl Engine {
         }
     }
 
+    /// Says what no record tells of. It is left alone until somebody asks for the service.
+    pub(super) fn name_unrecorded(&self) {
+        let mut grouped = self.cgroups.populated();
+        for group in hold::held(&self.config.data_dir) {
+            grouped.remove(&group);
+            if !self.services.contains_key(&group) {
+                say(&format!(
+                    "something of an earlier keeper's `{group}` runs, of which no record is left; no second copy is started"
+                ));
+            }
+        }
+        for (group, members) in grouped.into_iter().filter(|(group, _)| !self.services.contains_key(group)) {
+            say(&format!(
+                "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
+            ));
+        }
+    }
+
     /// Takes one service over, and says whether its process lives.
     fn adopt(&mut self, saved: Saved) -> bool {
         let Saved { started, mut service, .. } = saved;

@@ -56,6 +56,13 @@ pub(super) fn is_held(data_dir: &Path, group: &GroupName) -> bool {
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
+/// Services whose lock somebody holds.
+pub(super) fn held(data_dir: &Path) -> Vec<GroupName> {
+    let files = fs::read_dir(data_dir.join("keeper").join("locks")).into_iter().flatten().flatten();
+    let groups = files.filter_map(|file| file.file_name().to_str()?.parse::<GroupName>().ok());
+    groups.filter(|group| is_held(data_dir, group)).collect()
+}
+
 /// Who holds a service's lock: process ids with their starts, the one first that leads them.
 pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let Ok(wanted) = fs::metadata(path(data_dir, group)) else { return Vec::new() };

@@ -9,12 +9,12 @@ use super::adopt::Found;
 use super::engine::{Engine, Owner, now, say};
 use super::hold;
 use super::journal::Record;
+use super::leftovers::{self, Remains};
 use super::listen::Held;
 use super::log::Output;
 use super::mounts;
 use super::notify::Voice;
 use super::poller::{Source, Token};
-use super::leftovers::{self, Remains};
 use super::proc::{self, Marks};
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
@@ -151,9 +151,9 @@ impl Engine {
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
         match action {
             // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
-            Action::Spawn if self.cgroups.kill(group) => {
-                Some(Event::InTheWay { why: "something of an earlier keeper's was still in its cgroup, and is killed first".to_owned() })
-            }
+            Action::Spawn if self.cgroups.kill(group) => Some(Event::InTheWay {
+                why: "something of an earlier keeper's was still in its cgroup, and is killed first".to_owned(),
+            }),
             Action::Spawn => {
                 self.write_intent(group);
                 Some(match self.spawn(group) {

@@ -12,8 +12,8 @@ use super::notify::Word;
 use super::{Action, Context, Event, JUST_CLEARING, Next, Phase, STUCK_AFTER, Service};
 use crate::keeper::wire::{FieldError, Fields, Writer};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Launch, Moment, MountMode, Now, Policy, PublicationId, Ready, ServiceKind, ServiceSpec, Signal,
-    Timestamp, View,
+    Backoff, Digest, Exit, GroupName, Launch, Moment, MountMode, Now, Policy, PublicationId, Ready, ServiceKind, ServiceSpec,
+    Signal, Timestamp, View,
 };
 
 /// How long the services of the walk must be ready before their ends are forgotten.

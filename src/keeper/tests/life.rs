@@ -10,8 +10,15 @@ use crate::model::{Exit, GroupName};
 pub(super) enum Deed {
     Say(Vec<Word>),
     /// Says that it lives, and will again unless it falls silent.
-    Ping { falls_silent: bool },
-    Fork { leaves_session: bool, forgets_mark: bool, drops_lock: bool, deaf: bool },
+    Ping {
+        falls_silent: bool,
+    },
+    Fork {
+        leaves_session: bool,
+        forgets_mark: bool,
+        drops_lock: bool,
+        deaf: bool,
+    },
     /// Makes a child, which calls itself the main process.
     Hand,
     Exit(Exit),
@@ -84,8 +91,7 @@ impl World {
             }
             for _ in 0..self.random.below(3) {
                 let mut flip = || self.random.chance(30);
-                let fork =
-                    Deed::Fork { leaves_session: flip(), forgets_mark: flip(), drops_lock: flip(), deaf: flip() };
+                let fork = Deed::Fork { leaves_session: flip(), forgets_mark: flip(), drops_lock: flip(), deaf: flip() };
                 deed(self, 4_000, fork);
             }
             if self.random.chance(10) {

@@ -10,9 +10,7 @@ use super::life::Deed;
 use super::random::Random;
 use super::shell::{Disk, Keeper, Shell};
 use crate::keeper::state::{Event, Phase};
-use crate::model::{
-    Backoff, Digest, Exit, GroupName, Launch, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal,
-};
+use crate::model::{Backoff, Digest, Exit, GroupName, Launch, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal};
 
 /// Faults happen until then.
 pub(super) const HEAL_AT_MS: u64 = 40_000;
@@ -108,8 +106,7 @@ pub(super) struct World {
 }
 
 fn spec(random: &mut Random, group: &GroupName, program: u64, revision: u64) -> ServiceSpec {
-    let backoff =
-        Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2), reset_after: Duration::from_secs(5) };
+    let backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2), reset_after: Duration::from_secs(5) };
     let notify = random.chance(40);
     let watchdog = random.chance(30).then_some(Duration::from_millis(WATCHDOG_MS));
     ServiceSpec {

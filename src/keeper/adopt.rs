@@ -58,6 +58,24 @@ impl Engine {
         }
     }
 
+    /// Says what no record tells of. It is left alone until somebody asks for the service.
+    pub(super) fn name_unrecorded(&self) {
+        let mut grouped = self.cgroups.populated();
+        for group in hold::held(&self.config.data_dir) {
+            grouped.remove(&group);
+            if !self.services.contains_key(&group) {
+                say(&format!(
+                    "something of an earlier keeper's `{group}` runs, of which no record is left; no second copy is started"
+                ));
+            }
+        }
+        for (group, members) in grouped.into_iter().filter(|(group, _)| !self.services.contains_key(group)) {
+            say(&format!(
+                "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
+            ));
+        }
+    }
+
     /// Takes one service over, and says whether its process lives.
     fn adopt(&mut self, saved: Saved) -> bool {
         let Saved { started, mut service, .. } = saved;
@@ -124,11 +142,16 @@ impl Engine {
         }
     }
 
-    /// The process that an earlier keeper was about to make, and was killed before it could write down which: it holds the lock,
-    /// or will find that the next one does.
+    /// The process that an earlier keeper was about to make, and was killed before it could write down which. Nothing else of
+    /// the service was there: whoever leads those in its cgroup, or those that hold its lock, is it.
     fn find_forked(&mut self, group: &GroupName) -> Option<Found> {
-        let (pid, started) = hold::leader(&self.config.data_dir, group)?;
-        self.find(group, pid, started)
+        let mut members = self.cgroups.members(group);
+        if members.is_empty() && hold::is_held(&self.config.data_dir, group) {
+            members = hold::holders(&self.config.data_dir, group).into_iter().map(|(pid, _)| pid).collect();
+        }
+        let known = members.into_iter().filter_map(|pid| Some((pid, proc::stat(pid)?)));
+        let (pid, stat) = known.filter(|(pid, stat)| stat.session == *pid).min_by_key(|(_, stat)| stat.started)?;
+        self.find(group, pid, stat.started)
     }
 
     /// A service that no record tells of, but whose lock somebody holds: who that is, is told; no second copy is started.

@@ -113,7 +113,12 @@ impl Engine {
             may_mount: false,
             handed: Handed::default(),
         };
-        prepare(order, &self.rights, self.config.grants.capability_limit(), &self.config.data_dir)
+        let mut plan = prepare(order, &self.rights, self.config.grants.capability_limit(), &self.config.data_dir)?;
+        // Only where there is a process: what is left in a group keeps the next start waiting.
+        if let Some(entry) = entry.filter(|entry| entry.process.is_some()) {
+            plan.place = self.cgroups.beside(&entry.service.spec.group, &entry.service.spec.launch.limits);
+        }
+        Ok(plan)
     }
 
     /// A command has written something.

@@ -169,13 +169,7 @@ impl Engine {
             orphans: None,
         };
         engine.adopt_all(saved);
-        for (group, members) in engine.cgroups.populated() {
-            if !engine.services.contains_key(&group) {
-                say(&format!(
-                    "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
-                ));
-            }
-        }
+        engine.name_unrecorded();
         Ok(engine)
     }
 

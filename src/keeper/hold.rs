@@ -63,6 +63,13 @@ pub(super) fn is_held(data_dir: &Path, group: &GroupName) -> bool {
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
+/// Services whose lock somebody holds.
+pub(super) fn held(data_dir: &Path) -> Vec<GroupName> {
+    let files = fs::read_dir(data_dir.join("keeper").join("locks")).into_iter().flatten().flatten();
+    let groups = files.filter_map(|file| file.file_name().to_str()?.parse::<GroupName>().ok());
+    groups.filter(|group| is_held(data_dir, group)).collect()
+}
+
 /// Who holds a service's lock: process ids with their starts, the one first that leads them.
 pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let Ok(wanted) = fs::metadata(path(data_dir, group)) else { return Vec::new() };
@@ -82,15 +89,6 @@ pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let mut found: Vec<(u32, proc::Stat)> = found.collect();
     found.sort_by_key(|(pid, stat)| (stat.session != *pid, stat.started, *pid));
     found.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()
-}
-
-/// Who leads those that hold a service's lock: the process that was started, not one of those that it has started.
-pub(super) fn leader(data_dir: &Path, group: &GroupName) -> Option<(u32, u64)> {
-    if !is_held(data_dir, group) {
-        return None;
-    }
-    let (pid, started) = holders(data_dir, group).into_iter().next()?;
-    proc::stat(pid).is_some_and(|stat| stat.session == pid && stat.started == started).then_some((pid, started))
 }
 
 /// Takes the file away of a service that nothing is left of.

@@ -19,7 +19,7 @@ mod world;
 use world::{Totals, World};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_000;
 
 /// Seeds that once found a bug.
 const REGRESSIONS: [u64; 0] = [];

@@ -13,11 +13,13 @@ mod life;
 mod listening;
 mod logs;
 mod notify;
+mod protocol;
 mod rights;
 mod scarce;
 mod shim;
 mod stage;
 mod strict;
+mod successor;
 mod unit;
 mod views;
 

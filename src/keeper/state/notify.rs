@@ -352,6 +352,18 @@ mod tests {
     }
 
     #[test]
+    fn another_main_process_is_taken_wherever_there_is_one() {
+        let mut service = up(None);
+        service.on(Event::Restart, at(1));
+        service.on(Event::Exited(Exit::Code(0)), at(2));
+        service.on(Event::Cleared, at(2));
+        service.on(Event::Spawned { pid: 8 }, at(2));
+        // Heard before its start was: whoever carries it out has taken it.
+        tell(&mut service, 3, &[Word::MainPid(9)]);
+        assert_eq!(service.pid(), Some(9));
+    }
+
+    #[test]
     fn a_flood_of_statuses_is_not_passed_on_word_by_word() {
         let mut service = up(None);
         tell(&mut service, 0, &[Word::Status("one".to_owned())]);

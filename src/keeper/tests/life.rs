@@ -28,7 +28,7 @@ impl World {
     /// A copy of the keeper comes to the lock.
     pub(super) fn lock(&mut self, pid: u32, started: u64) {
         let Some(group) = self.proc(pid, started).and_then(|proc| Some(proc.of.clone()?.0)) else { return };
-        if !self.kernel.holders(&group).is_empty() {
+        if self.kernel.holders(&group).iter().any(|(holder, _)| *holder != pid) {
             self.fail_start(pid, started, "its lock is held");
             return;
         }

@@ -133,14 +133,15 @@ impl Shell<'_> {
         if self.chance(30) {
             return Err("no process can be made for it: EAGAIN".to_owned());
         }
-        let reuse = self.chance(500);
+        // The child may be faster than the keeper.
+        let (reuse, locks) = (self.chance(500), self.chance(300) && self.kernel.holders(group).is_empty());
         let keeper = self.kernel.keeper;
         let pid = self.kernel.fork(keeper, reuse).ok_or("no number is free")?;
         let cgroups = self.kernel.cgroups;
         let Some(held) = self.keeper.services.get_mut(group) else { return Err("it is not known".to_owned()) };
         let Some(proc) = self.kernel.procs.get_mut(&pid) else { return Err("it is gone".to_owned()) };
         proc.of = Some((group.clone(), held.service.incarnation));
-        (proc.main, proc.program, proc.grouped) = (true, false, cgroups);
+        (proc.main, proc.program, proc.grouped, proc.locks) = (true, false, cgroups, locks);
         proc.launch = Some(held.service.spec.launch.digest());
         self.kernel.licences.remove(group);
         self.born.push((pid, proc.started));
@@ -401,8 +402,9 @@ impl Shell<'_> {
         let process = match service.pid().zip(started) {
             Some((pid, started)) => self.find(group, pid, started),
             None if service.may_have_forked() => {
-                let leader = self.kernel.holders(group).into_iter().next();
-                leader.filter(|(pid, _)| self.kernel.stat(*pid).is_some_and(|stat| stat.session == *pid))
+                let knows = |proc: &Proc| proc.lives() && proc.is_of(group) && (proc.grouped || proc.locks);
+                let known = self.kernel.procs.iter().filter(|(pid, proc)| knows(proc) && proc.session == **pid);
+                known.map(|(pid, proc)| (*pid, proc.started)).min_by_key(|(_, started)| *started)
             }
             None => None,
         };

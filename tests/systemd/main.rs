@@ -2,7 +2,6 @@
 //! own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod left;
 mod run;
 
 use std::path::{Path, PathBuf};

@@ -213,15 +213,15 @@ async fn metrics_are_openmetrics_text() {
     tagfall_group_restarts_total{group="web.default"} 0
     # TYPE tagfall_group_log_lost_lines counter
     # HELP tagfall_group_log_lost_lines Lines of the group's service that could not be written.
-    tagfall_group_log_lost_lines_total{group="redis.default"} 0
+    tagfall_group_log_lost_lines_total{group="redis.default"} 12
     tagfall_group_log_lost_lines_total{group="web.default"} 0
     # TYPE tagfall_group_log_lost_bytes counter
     # HELP tagfall_group_log_lost_bytes Bytes of these lines.
-    tagfall_group_log_lost_bytes_total{group="redis.default"} 0
+    tagfall_group_log_lost_bytes_total{group="redis.default"} 960
     tagfall_group_log_lost_bytes_total{group="web.default"} 0
     # TYPE tagfall_group_log_unforwarded_lines counter
     # HELP tagfall_group_log_unforwarded_lines Lines that could not be handed on.
-    tagfall_group_log_unforwarded_lines_total{group="redis.default"} 0
+    tagfall_group_log_unforwarded_lines_total{group="redis.default"} 3
     tagfall_group_log_unforwarded_lines_total{group="web.default"} 0
     # TYPE tagfall_refused_tags gauge
     # HELP tagfall_refused_tags Tags that are not taken, by reason.

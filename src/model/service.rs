@@ -174,11 +174,16 @@ impl Policy {
     /// The first minor version of the keeper's protocol that has [`Policy::logs`].
     const LOGS_SINCE: u64 = 1;
 
+    /// Whether a keeper whose protocol is of this minor version does what a policy says of logs.
+    pub fn has_logs(minor: u64) -> bool {
+        minor >= Self::LOGS_SINCE
+    }
+
     /// As a keeper understands and reports it whose protocol is of this minor version: what that one does not know yet is
     /// what it is where nothing is said of it.
     #[must_use]
     pub fn known_by(mut self, minor: u64) -> Self {
-        if minor < Self::LOGS_SINCE {
+        if !Self::has_logs(minor) {
             self.logs = LogPolicy::default();
         }
         self

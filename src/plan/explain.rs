@@ -9,7 +9,7 @@ use crate::model::{
 use crate::release::{self, choose};
 
 use super::action::tag_key;
-use super::{Core, Drift, GroupFacts, Plan, Wanted, health, not_carried_out};
+use super::{Core, Drift, GroupFacts, Plan, Wanted, health, not_carried_out, service};
 
 /// A tag that is not taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +68,8 @@ pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now:
     let observed = core.observed();
     for (name, wanted) in &desired.groups {
         let facts = observed.groups.get(name).unwrap_or(&nobody);
-        let status = group(plan, name, Some(wanted), facts, before.groups.get(name), now);
+        let mut status = group(plan, name, Some(wanted), facts, before.groups.get(name), now);
+        status.notices.extend(service::not_understood(core, wanted, facts));
         overview.groups.insert(name.clone(), status);
     }
     for (name, facts) in observed.groups.iter().filter(|(name, _)| !desired.groups.contains_key(name)) {

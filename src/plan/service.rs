@@ -1,7 +1,7 @@
 //! What the process does: run, replace, reload, amend, stop.
 
 use crate::model::{
-    Digest, Group, GroupName, HookKind, Launch, Policy, PublicationId, Ready, Reason, Reload, Service, ServiceKind,
+    Digest, Group, GroupName, HookKind, Launch, LogPolicy, Policy, PublicationId, Ready, Reason, Reload, Service, ServiceKind,
     ServiceReport, ServiceSpec, ServiceState, Topology, View,
 };
 
@@ -248,6 +248,17 @@ fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, fact
     }
     turn.wake(late);
     turn.wait(name, Reason::Starting, format!("started, not ready yet{said}"));
+}
+
+/// What a group asks for that a keeper which is older does not do.
+pub(super) fn not_understood(core: &super::Core, wanted: &Wanted, facts: &GroupFacts) -> Option<String> {
+    let rules = wanted.group.service.as_ref()?.logs.over(&core.desired().host.logs);
+    let observed = core.observed();
+    let older = observed.keeper_ready && !facts.in_container && !Policy::has_logs(observed.keeper_minor);
+    (older && facts.service.is_some() && rules != LogPolicy::default()).then(|| {
+        "[service.logs] is not carried out yet: the keeper is older than the supervisor; SIGHUP to it exchanges it, and no service notices"
+            .to_owned()
+    })
 }
 
 /// What a group declares that this version parses and checks but does not carry out.

@@ -11,6 +11,7 @@ mod disk;
 mod drift;
 mod host;
 mod keeper;
+mod logs;
 mod operator;
 mod readiness;
 mod remotes;

@@ -321,5 +321,5 @@ fn sigterm_stops_everything_and_takes_the_links_away() {
         let link = host.dir.path().join(link);
         assert!(std::fs::symlink_metadata(&link).is_err(), "{} is still there", link.display());
     }
-    assert!(!host.dir.path().join("api.sock").exists(), "the socket is still there");
+    assert!(!host.dir.path().join(common::SOCKET).exists(), "the socket is still there");
 }

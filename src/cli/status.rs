@@ -163,12 +163,12 @@ fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
             condition.status != Truth::False
         }
         ConditionKind::SourceVerified => condition.status != Truth::True && condition.reason != Reason::Unverified,
-        ConditionKind::Healthy => condition.status != Truth::True,
+        ConditionKind::Healthy | ConditionKind::Confined => condition.status != Truth::True,
     })
 }
 
 fn said(condition: &Condition, now: Timestamp) -> String {
-    let holds = matches!(condition.kind, ConditionKind::Healthy | ConditionKind::SourceVerified);
+    let holds = matches!(condition.kind, ConditionKind::Healthy | ConditionKind::SourceVerified | ConditionKind::Confined);
     let not = match (holds, condition.status) {
         (true, Truth::False) => "not ",
         (true, Truth::Unknown) => "perhaps not ",
@@ -184,6 +184,7 @@ fn said(condition: &Condition, now: Timestamp) -> String {
         ConditionKind::DriftDetected => "drift detected",
         ConditionKind::Suspended => "suspended",
         ConditionKind::RolloutPaused => "rollout paused",
+        ConditionKind::Confined => "confined",
     };
     format!("{not}{name}: {} [{}]{}", condition.message, word(&condition.reason), in_brackets(condition.since, now))
 }

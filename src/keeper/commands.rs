@@ -87,6 +87,7 @@ impl Engine {
         let mut launch = entry.map(|entry| entry.service.spec.launch.clone()).unwrap_or_default();
         launch.argv = command.argv.clone();
         launch.user = command.user.clone().or(launch.user);
+        self.config.grants.check_user(launch.user.as_deref())?;
         let root = || "/".to_owned();
         let own_dir = Some(launch.working_dir).filter(|dir| !dir.is_empty());
         launch.working_dir = command.cwd.clone().or(own_dir).unwrap_or_else(root);
@@ -109,7 +110,7 @@ impl Engine {
             may_mount: false,
             handed: Handed::default(),
         };
-        prepare(order, &self.rights, &self.config.data_dir)
+        prepare(order, &self.rights, self.config.grants.capability_limit(), &self.config.data_dir)
     }
 
     /// A command has written something.

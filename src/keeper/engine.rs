@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::cgroup::Cgroups;
 use super::commands::Running;
 use super::config::KeeperConfig;
+use super::confine::Confinement;
 use super::ending::Ending;
 use super::error::KeeperError;
 use super::exchange::Exchange;
@@ -51,6 +52,8 @@ pub(super) struct Engine {
     pub(super) one_thread: OneThread,
     pub(super) config: KeeperConfig,
     pub(super) rights: Rights,
+    /// Of the supervisor.
+    pub(super) confinement: Confinement,
     pub(super) cgroups: Cgroups,
     pub(super) boot_id: String,
     pub(super) poller: Poller,
@@ -91,6 +94,10 @@ impl Engine {
         // Without it everything goes on, later where programs that compute take all processors.
         let _ = set_slice(SLICE_NS);
         let rights = Rights::find(&one_thread, &config.data_dir);
+        let confinement = Confinement::find(&one_thread, &config.grants, &rights)?;
+        for lack in &confinement.lacks {
+            say(lack);
+        }
         let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
@@ -108,6 +115,7 @@ impl Engine {
             one_thread,
             config,
             rights,
+            confinement,
             cgroups,
             boot_id,
             poller,

@@ -7,11 +7,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::confine::groups_of_user;
 use super::engine::{Engine, Owner, end_words, now, say};
+use super::folders;
 use super::poller::{Source, Token};
 use super::proc;
 use super::services::abandon;
@@ -114,16 +117,25 @@ impl Engine {
         rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4 * PACKET_MAX_BYTES)
             .map_err(|error| format!("no buffer for the socket: {error}"))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| format!("no socket that does not block: {error}"))?;
+        let owner = self.confinement.owner(&self.rights);
+        folders::settle(&self.config.data_dir, owner)?;
+        if let Some(folder) = &self.config.grants.socket_folder {
+            // The supervisor finds it missing, and says what to do.
+            let _ = folders::make_socket_folder(folder, owner);
+        }
+        let mut writable: Vec<PathBuf> = folders::written(&self.config.data_dir).collect();
+        writable.extend(self.config.grants.socket_folder.clone());
+        let groups = self.confinement.user.as_ref().map(groups_of_user).unwrap_or_default();
         let image = self.supervisor_image();
         let (one_thread, soft_limit) = (&self.one_thread, self.rights.open_files);
         let keeper = rustix::process::getpid();
         let oom_score = self.rights.oom_score.to_string();
+        let (confinement, rights) = (&self.confinement, &self.rights);
+        let cannot = |(step, error): (&str, std::io::Error)| {
+            say(&format!("the supervisor cannot be shut in: {step}: {error}"));
+            127
+        };
         let child = || {
-            // It makes no sense without its keeper, and must never meet the next one's.
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-            if rustix::process::getppid() != Some(keeper) {
-                return 127;
-            }
             // A session of its own: what a terminal sends to the keeper is the keeper's to pass on.
             let _ = rustix::process::setsid();
             let _ = close_on_exec_from(3);
@@ -132,8 +144,19 @@ impl Engine {
             if place_fd(one_thread, theirs.as_fd(), SOCKET_NUMBER).is_err() {
                 return 127;
             }
+            if let Err(failure) = confinement.become_user(&groups, rights) {
+                return cannot(failure);
+            }
+            // It makes no sense without its keeper, and must never meet the next one's. Becoming another user undoes it.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            if rustix::process::getppid() != Some(keeper) {
+                return 127;
+            }
             reset_signals();
             let _ = set_slice(0);
+            if let Err(failure) = confinement.enter(&writable) {
+                return cannot(failure);
+            }
             let error = image.exec();
             say(&format!("the supervisor's program cannot be executed: {error}"));
             127
@@ -156,6 +179,8 @@ impl Engine {
             keeper_pid: std::process::id(),
             boot_id: self.boot_id.clone(),
             namespaces: self.rights.namespaces.clone(),
+            supervisor_user: self.confinement.user.as_ref().map(|user| user.name.clone()),
+            lacks: self.confinement.lacks.clone(),
         };
         self.link = Some(Link {
             socket: ours,
@@ -178,7 +203,14 @@ impl Engine {
         };
         let mut arguments = vec![c"tagfall".to_owned(), c"supervisor".to_owned()];
         arguments.extend(self.config.supervisor_args.iter().map(|argument| c_string(argument.as_bytes())));
-        let environment = environment_of_keeper(SOCKET_ENV, &SOCKET_NUMBER.to_string());
+        let mut changes = vec![(SOCKET_ENV, Some(SOCKET_NUMBER.to_string()))];
+        if let Some(user) = &self.confinement.user {
+            // What is the keeper's own would lead it to files that are not its own.
+            let home = self.config.data_dir.display().to_string();
+            changes.extend([("HOME", Some(home)), ("USER", Some(user.name.clone())), ("LOGNAME", Some(user.name.clone()))]);
+            changes.extend(["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"].map(|key| (key, None)));
+        }
+        let environment = environment_of_keeper(&changes);
         Image::new(vec![program], arguments, environment)
     }
 

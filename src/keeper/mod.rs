@@ -12,6 +12,8 @@
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
+//! | `grants.rs`, `confine.rs` | what a supervisor may have done for it, and what its process is left with |
+//! | `folders.rs`, `links.rs`, `beneath.rs` | whose the data folder is; what is done on disk for the supervisor, and how safely |
 //! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `adopt.rs` | what an earlier keeper has left |
 //! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
@@ -21,17 +23,22 @@
 //! service does, an event in `state.rs`.
 
 mod adopt;
+mod beneath;
 mod cgroup;
 mod commands;
 mod config;
+mod confine;
 mod ending;
 mod engine;
 mod error;
 mod exchange;
+mod folders;
+mod grants;
 mod handover;
 mod hold;
 mod journal;
 mod link;
+mod links;
 mod listen;
 mod lock;
 pub(crate) mod log;
@@ -48,7 +55,9 @@ pub(crate) mod state;
 pub mod wire;
 
 pub use config::KeeperConfig;
+pub use confine::unreadable;
 pub use error::KeeperError;
+pub use grants::{DEFAULT_USER, Grants, NAMELESS_ID, RunAs};
 pub use journal::STATE_VERSION;
 
 /// First argument of the hidden subcommand `keeper` when it is asked which [`STATE_VERSION`] it knows.
@@ -62,6 +71,7 @@ pub const RESUME: &str = "--adopt-fd";
 /// process, which must have a single thread: its signals, its children, its limit of open files.
 pub fn run(config: KeeperConfig) -> Result<std::process::ExitCode, KeeperError> {
     let lock = lock::take(&config.data_dir)?;
+    folders::check_own(&config.data_dir).map_err(KeeperError::NotOurs)?;
     let mut engine = engine::Engine::new(config)?;
     engine.keep(handover::LOCK, lock.into());
     engine.run()?;

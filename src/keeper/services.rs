@@ -208,6 +208,8 @@ impl Engine {
             output.service_end(LogStream::Stderr).map_err(failed)?,
         ];
         let spec = &entry.service.spec;
+        // Once more: a spec of an earlier keeper was checked by that one's lists.
+        self.config.grants.check_spec(spec, &self.config.data_dir)?;
         let why_not = self.rights.namespaces.as_ref().err().or(entry.without_namespace.as_ref());
         let view = spec.view.as_ref().filter(|_| why_not.is_none());
         let mut env = own_variables(spec);
@@ -220,7 +222,8 @@ impl Engine {
         let handed = Handed { fds, listening };
         let order =
             Order { launch: &spec.launch, env, view, beside: None, stdio, service: true, may_mount: why_not.is_none(), handed };
-        let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
+        let limit = self.config.grants.capability_limit();
+        let mut plan = prepare(order, &self.rights, limit, &self.config.data_dir)?;
         let lock = hold::prepare(&self.config.data_dir, group).map_err(|error| format!("its lock cannot be made: {error}"))?;
         plan.lock = Some(lock);
         // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.

@@ -6,7 +6,7 @@
 mod handover;
 pub(super) mod landlock;
 mod prepare;
-mod seccomp;
+pub(super) mod seccomp;
 pub(super) mod shield;
 mod strict;
 
@@ -164,6 +164,8 @@ pub(super) struct Plan {
     shut_in: bool,
     drop_bounding: bool,
     known_capabilities: CapabilitySet,
+    /// What a process that is not shut in can have at most, by the operator's list.
+    capability_limit: Option<CapabilitySet>,
     open_files: Rlimit,
     mounts: Mounts,
     stdio: [OwnedFd; 3],
@@ -244,8 +246,9 @@ impl Plan {
             let gid = identity.gid;
             rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(at(Step::Groups))?;
         }
-        if self.shut_in && self.drop_bounding {
-            for capability in self.known_capabilities.iter() {
+        let kept = if self.shut_in { Some(CapabilitySet::empty()) } else { self.capability_limit };
+        if let Some(kept) = kept.filter(|_| self.drop_bounding || !self.shut_in) {
+            for capability in self.known_capabilities.difference(kept).iter() {
                 rustix::thread::remove_capability_from_bounding_set(capability).map_err(at(Step::Bounding))?;
             }
         }
@@ -253,10 +256,11 @@ impl Plan {
             let uid = identity.uid;
             rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(at(Step::User))?;
         }
-        if self.shut_in {
+        if let Some(kept) = kept {
             rustix::thread::clear_ambient_capability_set().map_err(at(Step::Capabilities))?;
-            let none = CapabilitySet::empty();
-            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            let now = rustix::thread::capabilities(None).map_err(at(Step::Capabilities))?;
+            let [effective, permitted] = [now.effective, now.permitted].map(|set| set.intersection(kept));
+            let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
             rustix::thread::set_capabilities(None, sets).map_err(at(Step::Capabilities))?;
             rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
         }

@@ -91,6 +91,32 @@ pub enum Request {
     },
     /// Run a command, as health checks and hooks need it.
     Exec(Box<Command>),
+    /// Make the host's link at a group's mount path, where nothing stands: it leads to the group's view.
+    Link {
+        /// Whose.
+        group: GroupName,
+        /// Where.
+        path: String,
+    },
+    /// Take the host's link at a path away, where it is this group's.
+    Unlink {
+        /// Whose.
+        group: GroupName,
+        /// Where.
+        path: String,
+    },
+    /// Let the group of a user read what is published for a group from now on.
+    Readers {
+        /// What is published.
+        group: GroupName,
+        /// Who reads.
+        user: String,
+    },
+    /// Give folders that somebody made among a group's publications to the supervisor, so that it can remove them.
+    Reclaim {
+        /// Whose.
+        group: GroupName,
+    },
     /// Answer to [`Message::Shutdown`]: all that the supervisor had to order is done.
     Finished,
 }
@@ -134,6 +160,10 @@ pub struct Hello {
     pub boot_id: String,
     /// Whether services get mount namespaces of their own; if not, why.
     pub namespaces: Result<(), String>,
+    /// The user that the keeper gave to the supervisor, by name; `None` = the keeper's own.
+    pub supervisor_user: Option<String>,
+    /// What the supervisor's process should be shut in with and is not, for people.
+    pub lacks: Vec<String>,
 }
 
 /// What the keeper says.

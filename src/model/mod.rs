@@ -3,6 +3,7 @@
 //! Pure data with the rules that always hold for it. Knows nothing of files, processes, clocks, Git or the network.
 //! A new noun gets a file of its own when it has rules; plain records stand beside what they describe.
 
+mod bounds;
 mod condition;
 mod group;
 mod id;
@@ -10,6 +11,7 @@ mod release;
 mod service;
 mod time;
 
+pub use bounds::{CAPABILITIES, is_below_or_same, may_be_published};
 pub use condition::{Condition, ConditionKind, Reason, Truth};
 pub use group::{
     Backoff, Bind, BindMode, Check, ConfigFile, Container, Count, Grants, Group, Hardening, Hook, HookKind, Limits, Mount,

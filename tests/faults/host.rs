@@ -58,7 +58,7 @@ impl Host {
     /// Stops all, as a person would with ctrl-C.
     pub(crate) fn stop(&mut self) {
         assert_eq!(self.supervisor.terminate(), Some(0), "{}", self.supervisor.log());
-        assert!(!self.path("api.sock").exists(), "the socket is left: {}", self.supervisor.log());
+        assert!(!self.path(common::SOCKET).exists(), "the socket is left: {}", self.supervisor.log());
     }
 
     /// Starts it again on what is there.

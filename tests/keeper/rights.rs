@@ -108,9 +108,7 @@ fn an_ordinary_users_keeper_does_what_that_user_may_and_says_what_not() {
     let mut stage = Stage::unprivileged();
     let why = stage.hello.clone().unwrap().namespaces;
     let mut spec = shell("plain", "exec sleep 1000");
-    let point = stage.data.join("point");
-    std::fs::create_dir_all(&point).unwrap();
-    spec.view = Some(publication(&stage.data, "one", &point));
+    spec.view = Some(publication(&stage.data, &spec.group, "one"));
     stage.run(&spec);
     let report = stage.wait_state(&spec.group, ServiceState::Running);
     if let Err(why) = why {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use tagfall::keeper::KeeperConfig;
+use tagfall::keeper::{Grants, KeeperConfig};
 use tagfall::keeper::wire::{ExecOutcome, Hello, Message, PACKET_MAX_BYTES, Request, decode_message, encode_request};
 use tagfall::model::{
     Backoff, Digest, GroupName, Launch, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
@@ -42,6 +42,7 @@ pub(crate) struct Stage {
     bridge: UnixListener,
     pub(crate) keeper: Child,
     as_nobody: bool,
+    pub(crate) grants: Grants,
     program: PathBuf,
     link: Option<(OwnedFd, UnixStream)>,
     pub(crate) hello: Option<Hello>,
@@ -73,17 +74,22 @@ fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) -> bool {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::begin(false, false)
+        Self::begin(false, false, Grants::default())
     }
 
     /// A keeper of an ordinary user, where this test may make one.
     pub(crate) fn unprivileged() -> Self {
-        Self::begin(is_root(), false)
+        Self::begin(is_root(), false, Grants::default())
+    }
+
+    /// A keeper with these lists of the operator's.
+    pub(crate) fn with_grants(grants: Grants) -> Self {
+        Self::begin(false, false, grants)
     }
 
     /// A keeper whose program is a copy that may be replaced, and whose words are kept.
     pub(crate) fn with_own_program() -> Self {
-        Self::begin(false, true)
+        Self::begin(false, true, Grants::default())
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -97,7 +103,7 @@ impl Stage {
         wait_until(words, || (said() >= times).then_some(()));
     }
 
-    fn begin(as_nobody: bool, own_program: bool) -> Self {
+    fn begin(as_nobody: bool, own_program: bool, grants: Grants) -> Self {
         let dir = tempfile::Builder::new().prefix("tagfall-keeper-").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let data = dir.path().join("data");
@@ -114,13 +120,14 @@ impl Stage {
             std::fs::copy(&program, &copy).unwrap();
             program = copy;
         }
-        let keeper = start_keeper(&data, &bridge, as_nobody, &program, own_program);
+        let keeper = start_keeper(&data, &bridge, (as_nobody, grants.clone()), &program, own_program);
         let mut stage = Self {
             data,
             _dir: dir,
             bridge: listener,
             keeper,
             as_nobody,
+            grants,
             program,
             link: None,
             hello: None,
@@ -148,7 +155,8 @@ impl Stage {
     }
 
     pub(crate) fn start_keeper(&mut self) {
-        self.keeper = start_keeper(&self.data, &self.bridge_path(), self.as_nobody, &self.program, false);
+        let how = (self.as_nobody, self.grants.clone());
+        self.keeper = start_keeper(&self.data, &self.bridge_path(), how, &self.program, false);
         self.connect();
     }
 
@@ -360,11 +368,12 @@ fn remove_groups(dir: &Path, hash: &str, within: bool) -> bool {
     all
 }
 
-fn start_keeper(data: &Path, bridge: &Path, as_nobody: bool, program: &Path, keep_words: bool) -> Child {
+fn start_keeper(data: &Path, bridge: &Path, (as_nobody, grants): (bool, Grants), program: &Path, keep_words: bool) -> Child {
     let config = KeeperConfig {
         data_dir: data.to_owned(),
         supervisor_program: Some(std::env::current_exe().unwrap()),
         supervisor_args: ["--exact", "--nocapture"].map(Into::into).to_vec(),
+        grants,
     };
     let mut command = if as_nobody {
         let mut command = Command::new("setpriv");
@@ -448,14 +457,16 @@ pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
     }
 }
 
-/// A directory with two files that belong together, as a publication.
-pub(crate) fn publication(data: &Path, name: &str, point: &Path) -> View {
-    let source = data.join("publications").join(name);
+/// A directory with two files that belong together, as a publication of a group, and the place where it is shown.
+pub(crate) fn publication(data: &Path, group: &GroupName, name: &str) -> View {
+    let publication = PublicationId { content: Digest::of(name.as_bytes()), copy: 0 };
+    let source = data.join("publications").join(group.to_string()).join(publication.to_string());
+    let point = data.join("view").join(group.to_string());
     std::fs::create_dir_all(&source).unwrap();
+    std::fs::create_dir_all(&point).unwrap();
     for file in ["a", "b"] {
         std::fs::write(source.join(file), format!("{name}\n")).unwrap();
     }
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let publication = PublicationId { content: Digest::of(name.as_bytes()), copy: 0 };
-    View { publication, source: text(&source), point: text(point) }
+    View { publication, source: text(&source), point: text(&point) }
 }

@@ -57,6 +57,9 @@ pub struct Supervisor {
     pub started_at: Timestamp,
     /// This process.
     pub pid: u32,
+    /// The user that it runs as.
+    #[serde(default)]
+    pub user: String,
     /// The keeper, while it is connected.
     pub keeper_pid: Option<u32>,
     /// The hook host, while there is one.

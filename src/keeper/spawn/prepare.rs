@@ -8,10 +8,11 @@ use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, statat};
 use rustix::process::Rlimit;
+use rustix::thread::CapabilitySet;
 
 use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::cgroup::Place;
-use crate::keeper::mounts::detached;
+use crate::keeper::mounts::published;
 use crate::keeper::rights::Rights;
 use crate::model::{Hardening, Launch, View};
 use crate::sys::process::{Image, User, groups_of, user_by_id, user_by_name};
@@ -38,7 +39,12 @@ pub(in crate::keeper) struct Order<'a> {
 }
 
 /// Finds all that a start needs. The error says what is missing and what to do.
-pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &Path) -> Result<Plan, String> {
+pub(in crate::keeper) fn prepare(
+    order: Order<'_>,
+    rights: &Rights,
+    limit: Option<CapabilitySet>,
+    data_dir: &Path,
+) -> Result<Plan, String> {
     let launch = order.launch;
     let (user, identity) = find_user(launch.user.as_deref(), rights)?;
     let environment = environment(&user, launch, order.env);
@@ -54,7 +60,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
     let mounts = match (order.beside, order.view) {
         (Some(pidfd), _) => Mounts::Of(pidfd),
         (None, Some(view)) => {
-            let mount = detached(&view.source).map_err(|error| {
+            let mount = published(view).map_err(|error| {
                 format!("publication `{}` cannot be mounted: {error}; it is not started without", view.source)
             })?;
             Mounts::Own { view: Some((mount, view.point.clone())) }
@@ -77,6 +83,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         shut_in: launch.hardening != Some(Hardening::None),
         drop_bounding: rights.may_drop_bounding,
         known_capabilities: rights.known_capabilities,
+        capability_limit: limit.filter(|_| rights.uid == 0),
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
@@ -110,16 +117,16 @@ fn image(argv: &[String], environment: &[(String, String)]) -> Result<Image, Str
     Ok(Image::new(candidates, arguments, variables.collect::<Result<_, _>>()?))
 }
 
-/// The keeper's own environment with changes, for the supervisor. What is not UTF-8 is taken as it is.
-pub(in crate::keeper) fn environment_of_keeper(key: &str, value: &str) -> Vec<CString> {
-    let own = std::env::vars_os().filter(|(own, _)| own != key);
+/// The keeper's own environment with changes (`None`: without it), for the supervisor. What is not UTF-8 is taken as it is.
+pub(in crate::keeper) fn environment_of_keeper(changes: &[(&str, Option<String>)]) -> Vec<CString> {
+    let own = std::env::vars_os().filter(|(own, _)| changes.iter().all(|(key, _)| own != key));
     let own = own.map(|(mut key, value)| {
         key.push("=");
         key.push(value);
         key
     });
-    let added = OsString::from(format!("{key}={value}"));
-    own.chain([added]).filter_map(|variable| CString::new(variable.into_vec()).ok()).collect()
+    let added = changes.iter().filter_map(|(key, value)| Some(OsString::from(format!("{key}={}", value.as_ref()?))));
+    own.chain(added).filter_map(|variable| CString::new(variable.into_vec()).ok()).collect()
 }
 
 /// The user, and its ids where they differ from what the keeper runs with.

@@ -31,6 +31,10 @@ const MARK_READY: u16 = 7;
 const FORGET: u16 = 8;
 const EXEC: u16 = 9;
 const FINISHED: u16 = 10;
+const LINK: u16 = 21;
+const UNLINK: u16 = 22;
+const READERS: u16 = 23;
+const RECLAIM: u16 = 24;
 
 const HELLO: u16 = 101;
 const REPORT: u16 = 102;
@@ -50,6 +54,11 @@ pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
     let named = |kind, group: &GroupName| {
         let mut writer = begin(kind);
         writer.text(2, &group.to_string());
+        writer
+    };
+    let named_with = |kind, group: &GroupName, text: &str| {
+        let mut writer = named(kind, group);
+        writer.text(3, text);
         writer
     };
     let writer = match request {
@@ -90,6 +99,10 @@ pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
             writer
         }
         Request::Finished => begin(FINISHED),
+        Request::Link { group, path } => named_with(LINK, group, path),
+        Request::Unlink { group, path } => named_with(UNLINK, group, path),
+        Request::Readers { group, user } => named_with(READERS, group, user),
+        Request::Reclaim { group } => named(RECLAIM, group),
     };
     writer.finish()
 }
@@ -110,6 +123,10 @@ pub fn decode_request(packet: &[u8]) -> Result<(u64, Request), Undecodable> {
         FORGET => fields.parsed(2).map(|group| Request::Forget { group }),
         EXEC => read_command(fields).map(|command| Request::Exec(Box::new(command))),
         FINISHED => Ok(Request::Finished),
+        LINK => read_named(fields).map(|(group, path)| Request::Link { group, path }),
+        UNLINK => read_named(fields).map(|(group, path)| Request::Unlink { group, path }),
+        READERS => read_named(fields).map(|(group, user)| Request::Readers { group, user }),
+        RECLAIM => fields.parsed(2).map(|group| Request::Reclaim { group }),
         _ => {
             let why = "no such request is known here; update the keeper by a restart of it".to_owned();
             return Err(Undecodable { kind, attempt, why });
@@ -126,6 +143,12 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
             writer.u64(2, hello.version).u64(3, u64::from(hello.keeper_pid)).text(4, &hello.boot_id);
             if let Err(why) = &hello.namespaces {
                 writer.text(5, why);
+            }
+            if let Some(user) = &hello.supervisor_user {
+                writer.text(6, user);
+            }
+            for lack in &hello.lacks {
+                writer.text(7, lack);
             }
             writer
         }
@@ -201,6 +224,10 @@ fn read_signal(fields: Fields<'_>) -> Result<Request, FieldError> {
     Ok(Request::Signal { group: fields.parsed(2)?, signal: Signal(fields.i32(3)?) })
 }
 
+fn read_named(fields: Fields<'_>) -> Result<(GroupName, String), FieldError> {
+    Ok((fields.parsed(2)?, fields.text(3)?))
+}
+
 fn read_reload(fields: Fields<'_>) -> Result<Request, FieldError> {
     let signal = fields.optional(4, Fields::i32)?.map(Signal);
     Ok(Request::Reload { group: fields.parsed(2)?, view: read_view(fields.record(3)?)?, signal })
@@ -212,6 +239,8 @@ fn read_hello(fields: Fields<'_>) -> Result<Hello, FieldError> {
         keeper_pid: narrow(fields, 3)?,
         boot_id: fields.text(4)?,
         namespaces: fields.optional(5, Fields::text)?.map_or(Ok(()), Err),
+        supervisor_user: fields.optional(6, Fields::text)?,
+        lacks: fields.texts(7)?,
     })
 }
 

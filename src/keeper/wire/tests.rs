@@ -84,6 +84,10 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         group().prop_map(|group| Request::Stop { group }),
         group().prop_map(|group| Request::Restart { group }),
+        (group(), ".*").prop_map(|(group, path)| Request::Link { group, path }),
+        (group(), ".*").prop_map(|(group, path)| Request::Unlink { group, path }),
+        (group(), ".*").prop_map(|(group, user)| Request::Readers { group, user }),
+        group().prop_map(|group| Request::Reclaim { group }),
         (group(), any::<i32>()).prop_map(|(group, signal)| Request::Signal { group, signal: Signal(signal) }),
         (group(), view(), any::<Option<i32>>()).prop_map(|(group, view, signal)| Request::Reload {
             group,
@@ -140,7 +144,8 @@ fn report() -> impl Strategy<Value = ServiceReport> {
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         (any::<u64>(), any::<u32>(), ".*", prop::option::of(".*")).prop_map(|(version, keeper_pid, boot_id, why)| {
-            Message::Hello(Hello { version, keeper_pid, boot_id, namespaces: why.map_or(Ok(()), Err) })
+            let (supervisor_user, lacks) = (why.clone(), why.iter().cloned().collect());
+            Message::Hello(Hello { version, keeper_pid, boot_id, namespaces: why.map_or(Ok(()), Err), supervisor_user, lacks })
         }),
         report().prop_map(|report| Message::Report(Box::new(report))),
         group().prop_map(Message::Gone),

@@ -78,7 +78,7 @@ impl Stage {
     }
 
     fn socket(&self) -> PathBuf {
-        self.path("api.sock")
+        self.path(common::SOCKET)
     }
 
     pub(crate) fn keeper_pid(&self) -> u32 {

@@ -11,8 +11,8 @@ use clap::Parser;
 
 use super::error::Problems;
 use super::{CliError, Context, Exit};
-use crate::daemon::{self, Setup};
 use crate::api::default_socket;
+use crate::daemon::{self, Setup};
 use crate::keeper::{Grants, KeeperConfig, RunAs};
 use crate::manifest::{Settings, VerifyMode, parse_settings};
 
@@ -126,13 +126,19 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     let data_dir = absolute(&daemon::data_dir(&settings))?;
     std::fs::create_dir_all(&data_dir)
         .map_err(|error| CliError::could_not_run(format!("make the data folder `{}`", data_dir.display()), error))?;
-    let run_as = RunAs::find(settings.user.as_deref()).map_err(|why| CliError::could_not_run("choose whom the supervisor runs as", why))?;
+    let run_as = RunAs::find(settings.user.as_deref())
+        .map_err(|why| CliError::could_not_run("choose whom the supervisor runs as", why))?;
     let socket = absolute(&settings.api.socket.clone().unwrap_or_else(default_socket))?;
     if let Some(user) = &run_as {
         reach::check(user, &args.place.config, &settings, &data_dir, &socket)?;
     }
     let mut supervisor_args = args.place.to_args();
-    supervisor_args.extend(["--data-dir".into(), data_dir.clone().into_os_string(), "--socket".into(), socket.clone().into_os_string()]);
+    supervisor_args.extend([
+        "--data-dir".into(),
+        data_dir.clone().into_os_string(),
+        "--socket".into(),
+        socket.clone().into_os_string(),
+    ]);
     supervisor_args.extend(std::iter::repeat_n("--verbose".into(), usize::from(context.global.verbose)));
     let grants = Grants {
         run_as,

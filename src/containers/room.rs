@@ -356,7 +356,7 @@ impl Room {
     }
 
     fn spawned(&mut self, group: &GroupName, container: Container) {
-        let output = logs::follow(&self.engine, &container.id, &self.setup.data_dir, group, logs::From::Start);
+        let output = logs::follow(&self.engine, &container.id, &self.setup.logs, group, logs::From::Start);
         let Some(entry) = self.entries.get_mut(group) else { return };
         entry.id = Some(container.id.clone());
         entry.logs = Some(output);
@@ -445,7 +445,7 @@ impl Room {
                         self.ended(&group, Exit::Code(container.exit_code));
                     } else if entry.logs.as_ref().is_none_or(|logs| logs.is_finished()) {
                         let from = logs::From::Last;
-                        entry.logs = Some(logs::follow(&self.engine, &container.id, &self.setup.data_dir, &group, from));
+                        entry.logs = Some(logs::follow(&self.engine, &container.id, &self.setup.logs, &group, from));
                     }
                 }
                 // Left over by a start whose answer was lost: the next start removes it, if there is to be one.
@@ -481,8 +481,8 @@ impl Room {
     fn take_up(&mut self, container: Container, logs: Option<JoinHandle<()>>) {
         let Some((group, resumed)) = labels::resumed(&container) else { return };
         let mut entry = Entry::new(Service::resumed(resumed, self.now()), false);
-        let (engine, data_dir) = (&self.engine, &self.setup.data_dir);
-        entry.logs = logs.or_else(|| Some(logs::follow(engine, &container.id, data_dir, &group, logs::From::Last)));
+        let (engine, folder) = (&self.engine, &self.setup.logs);
+        entry.logs = logs.or_else(|| Some(logs::follow(engine, &container.id, folder, &group, logs::From::Last)));
         (entry.id, entry.labels) = (Some(container.id), container.labels);
         self.entries.insert(group, entry);
     }

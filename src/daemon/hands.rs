@@ -65,4 +65,3 @@ pub(super) fn needed(keeper: &Keeper, gives: bool) -> Option<Box<dyn Hands>> {
 pub(super) fn keepers_user(split: bool) -> u32 {
     if split { 0 } else { rustix::process::geteuid().as_raw() }
 }
-

@@ -1,6 +1,6 @@
 //! A service's output for one reader: what is kept, then what comes, noticed through the folder of the log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -12,6 +12,11 @@ use crate::process::{LogPosition, follow_logs};
 
 /// Lines on their way to a reader; a slow one holds up its own reading only.
 const LINES_BUFFERED: usize = 64;
+
+/// Below which the logs of containers lie.
+pub(super) fn of_containers(data_dir: &Path) -> PathBuf {
+    data_dir.join("containers")
+}
 
 /// Opens the output of a service.
 pub(super) async fn open(data_dir: &Path, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, ApiError> {

@@ -225,7 +225,12 @@ fn open(
 /// What containers say comes to the loop like everything else.
 fn containers(env: &BTreeMap<String, String>, folder: &Path, events: &EventsIn) -> Containers {
     let events = events.clone();
-    let setup = containers::Setup { socket: containers::socket(env), data_dir: folder.to_owned(), clock: now };
+    let setup = containers::Setup {
+        socket: containers::socket(env),
+        data_dir: folder.to_owned(),
+        logs: super::logs::of_containers(folder),
+        clock: now,
+    };
     Containers::start(setup, move |news| {
         let event = match news {
             containers::News::Ready => Event::Engine(Engine::Ready),
@@ -266,10 +271,7 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
 /// Facts that templates may show; `uid` is the user of services that name none.
 pub fn host_facts(settings: &Settings, folder: &Path, member_id: &str, uid: u32) -> render::Host {
     let uname = rustix::system::uname();
-    let user = crate::sys::process::user_by_id(uid)
-        .ok()
-        .flatten()
-        .map_or_else(String::new, |user| user.name);
+    let user = crate::sys::process::user_by_id(uid).ok().flatten().map_or_else(String::new, |user| user.name);
     let gateway = settings.api.listen;
     render::Host {
         version: env!("CARGO_PKG_VERSION").to_owned(),

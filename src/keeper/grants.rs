@@ -50,17 +50,22 @@ impl RunAs {
             }
             if let Some(user) = user_by_id(NAMELESS_ID).ok().flatten() {
                 let name = user.name;
-                return Err(format!("user id {NAMELESS_ID} belongs to `{name}` here: make a user `{DEFAULT_USER}`, or set `user`"));
+                return Err(format!(
+                    "user id {NAMELESS_ID} belongs to `{name}` here: make a user `{DEFAULT_USER}`, or set `user`"
+                ));
             }
             return Ok(Some(Self { name: NAMELESS_ID.to_string(), uid: NAMELESS_ID, gid: NAMELESS_ID, chosen: false }));
         };
         let user = look_up(name)?;
-        let user = user.ok_or_else(|| format!("user `{name}` of `user` does not exist on this host: create it, or change `user`"))?;
+        let user =
+            user.ok_or_else(|| format!("user `{name}` of `user` does not exist on this host: create it, or change `user`"))?;
         match (own, user.uid) {
             (0, 0) => Ok(None),
             (0, _) => Ok(Some(Self { name: user.name, uid: user.uid, gid: user.gid, chosen: true })),
             (own, uid) if own == uid => Ok(None),
-            (own, _) => Err(format!("`user` is `{name}`, but only root can start a supervisor as another user, and this is user {own}")),
+            (own, _) => {
+                Err(format!("`user` is `{name}`, but only root can start a supervisor as another user, and this is user {own}"))
+            }
         }
     }
 
@@ -96,8 +101,11 @@ impl Grants {
     pub(super) fn to_args(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         args.extend(self.run_as.as_ref().map(|user| format!("--run-as={}", user.print()).into()));
-        let lists =
-            [("--users", "--user", &self.users), ("--mounts", "--mount", &self.mount_roots), ("--caps", "--cap", &self.capabilities)];
+        let lists = [
+            ("--users", "--user", &self.users),
+            ("--mounts", "--mount", &self.mount_roots),
+            ("--caps", "--cap", &self.capabilities),
+        ];
         for (all, one, list) in lists {
             let Some(list) = list else { continue };
             args.push(all.into());
@@ -227,7 +235,19 @@ mod tests {
             assert_eq!(grants.check_mount(good, data), Ok(()), "{good}");
         }
         for bad in [
-            "", "srv/a", "/", "/srv", "/srv/", "/srv/../etc/x", "/srv/./x", "/srv//x", "/srvx/a", "/etc/x", "/etc/app", "/srv/a/..", "/proc/x",
+            "",
+            "srv/a",
+            "/",
+            "/srv",
+            "/srv/",
+            "/srv/../etc/x",
+            "/srv/./x",
+            "/srv//x",
+            "/srvx/a",
+            "/etc/x",
+            "/etc/app",
+            "/srv/a/..",
+            "/proc/x",
         ] {
             assert!(grants.check_mount(bad, data).is_err(), "{bad}");
         }

@@ -117,14 +117,7 @@ impl Engine {
         rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4 * PACKET_MAX_BYTES)
             .map_err(|error| format!("no buffer for the socket: {error}"))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| format!("no socket that does not block: {error}"))?;
-        let owner = self.confinement.owner(&self.rights);
-        folders::settle(&self.config.data_dir, owner)?;
-        if let Some(folder) = &self.config.grants.socket_folder {
-            // The supervisor finds it missing, and says what to do.
-            let _ = folders::make_socket_folder(folder, owner);
-        }
-        let mut writable: Vec<PathBuf> = folders::written(&self.config.data_dir).collect();
-        writable.extend(self.config.grants.socket_folder.clone());
+        let writable = self.make_folders()?;
         let groups = self.confinement.user.as_ref().map(groups_of_user).unwrap_or_default();
         let image = self.supervisor_image();
         let (one_thread, soft_limit) = (&self.one_thread, self.rights.open_files);
@@ -174,18 +167,10 @@ impl Engine {
             entry.dirty = true;
         }
         self.link_generation += 1;
-        let hello = Hello {
-            version: PROTOCOL_VERSION,
-            keeper_pid: std::process::id(),
-            boot_id: self.boot_id.clone(),
-            namespaces: self.rights.namespaces.clone(),
-            supervisor_user: self.confinement.user.as_ref().map(|user| user.name.clone()),
-            lacks: self.confinement.lacks.clone(),
-        };
         self.link = Some(Link {
             socket: ours,
             token,
-            hello: Some(Message::Hello(hello)),
+            hello: Some(Message::Hello(self.hello())),
             gone: BTreeSet::new(),
             snapshot_due: true,
             answers: VecDeque::new(),
@@ -193,6 +178,30 @@ impl Engine {
             wanted: (true, false),
         });
         Ok(())
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            version: PROTOCOL_VERSION,
+            keeper_pid: std::process::id(),
+            boot_id: self.boot_id.clone(),
+            namespaces: self.rights.namespaces.clone(),
+            supervisor_user: self.confinement.user.as_ref().map(|user| user.name.clone()),
+            lacks: self.confinement.lacks.clone(),
+        }
+    }
+
+    /// Makes the folders that the supervisor writes; they are all that it can.
+    fn make_folders(&self) -> Result<Vec<PathBuf>, String> {
+        let owner = self.confinement.owner(&self.rights);
+        folders::settle(&self.config.data_dir, owner)?;
+        let mut writable: Vec<PathBuf> = folders::written(&self.config.data_dir).collect();
+        if let Some(folder) = &self.config.grants.socket_folder {
+            // Where it cannot be made, the supervisor finds that, and says what to do.
+            let _ = folders::make_socket_folder(folder, owner);
+            writable.push(folder.clone());
+        }
+        Ok(writable)
     }
 
     fn supervisor_image(&self) -> Image {

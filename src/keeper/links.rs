@@ -82,7 +82,8 @@ impl Engine {
     /// Gives folders that another user made among what is published to the supervisor. Only folders: what is in a file stays
     /// whose it is, and can be removed by whoever has the folder.
     pub(super) fn request_reclaim(&mut self, group: &GroupName) -> Result<(), String> {
-        let failed = |error: io::Error| format!("what others made among the publications of `{group}` stays: {}", explain(&error));
+        let failed =
+            |error: io::Error| format!("what others made among the publications of `{group}` stays: {}", explain(&error));
         let Some((uid, gid)) = self.confinement.owner(&self.rights) else { return Ok(()) };
         let published = match self.published(group) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -86,7 +86,9 @@ impl Engine {
         let begun = Instant::now();
         while begun.elapsed() < LONG {
             if self.ask("GET", "/_ping", "", &[]).is_ok_and(|answer| answer == "OK") {
-                return true;
+                // As a group would, for the user that the supervisor runs as.
+                let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+                return fs::set_permissions(self.socket(), open).is_ok();
             }
             if self.daemon.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some())) {
                 return false;

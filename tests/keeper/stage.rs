@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use tagfall::keeper::{Grants, KeeperConfig};
 use tagfall::keeper::wire::{ExecOutcome, Hello, Message, PACKET_MAX_BYTES, Request, decode_message, encode_request};
+use tagfall::keeper::{Grants, KeeperConfig};
 use tagfall::model::{
     Backoff, Digest, GroupName, Launch, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
     Signal, View,

@@ -7,13 +7,7 @@ use crate::keeper::{RunAs, unreadable};
 use crate::manifest::Settings;
 
 /// Refuses to begin where a file or folder that the supervisor needs is closed to its user.
-pub(super) fn check(
-    user: &RunAs,
-    config: &Path,
-    settings: &Settings,
-    data_dir: &Path,
-    socket: &Path,
-) -> Result<(), CliError> {
+pub(super) fn check(user: &RunAs, config: &Path, settings: &Settings, data_dir: &Path, socket: &Path) -> Result<(), CliError> {
     let credentials = &settings.source.credentials;
     let files = [
         Some(config),
@@ -35,7 +29,10 @@ pub(super) fn check(
     };
     let Some((path, error)) = closed.into_iter().next() else { return Ok(()) };
     let path = if path.ends_with("-") { path.parent().unwrap_or(&path).to_owned() } else { path };
-    Err(CliError::could_not_run(format!("let the supervisor read `{}`", path.display()), words(&path, &user.name, &error.to_string())))
+    Err(CliError::could_not_run(
+        format!("let the supervisor read `{}`", path.display()),
+        words(&path, &user.name, &error.to_string()),
+    ))
 }
 
 /// A repository on this host: what of it must be readable.

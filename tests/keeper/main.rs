@@ -5,6 +5,7 @@
 mod adopt;
 mod fixture;
 mod groups;
+mod hostile;
 mod life;
 mod listening;
 mod notify;

@@ -369,9 +369,16 @@ fn remove_groups(dir: &Path, hash: &str, within: bool) -> bool {
 }
 
 fn start_keeper(data: &Path, bridge: &Path, (as_nobody, grants): (bool, Grants), program: &Path, keep_words: bool) -> Child {
+    let mut supervisor = std::env::current_exe().unwrap();
+    if grants.run_as.is_some() {
+        // The folders above the test's own program may be closed to that user.
+        let reachable = data.with_file_name("test");
+        let _ = std::fs::hard_link(&supervisor, &reachable).or_else(|_| std::fs::copy(&supervisor, &reachable).map(drop));
+        supervisor = reachable;
+    }
     let config = KeeperConfig {
         data_dir: data.to_owned(),
-        supervisor_program: Some(std::env::current_exe().unwrap()),
+        supervisor_program: Some(supervisor),
         supervisor_args: ["--exact", "--nocapture"].map(Into::into).to_vec(),
         grants,
     };
@@ -408,6 +415,7 @@ pub(crate) fn hand_over() {
         return;
     };
     let socket = tagfall::sys::process::inherited_fd(3).unwrap();
+    crate::hostile::probe(Path::new(&bridge));
     let mut stream = UnixStream::connect(bridge).unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);

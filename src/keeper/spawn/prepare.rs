@@ -14,7 +14,7 @@ use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::cgroup::Place;
 use crate::keeper::mounts::published;
 use crate::keeper::rights::Rights;
-use crate::model::{Hardening, Launch, View};
+use crate::model::{CAPABILITIES, Hardening, Launch, View};
 use crate::sys::process::{Image, User, groups_of, user_by_id, user_by_name};
 
 /// Where programs are looked up: systemd's default for services.
@@ -73,6 +73,15 @@ pub(in crate::keeper) fn prepare(
         Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
     });
     let unenforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
+    let limit = limit.filter(|_| rights.uid == 0);
+    let narrowed = limit.filter(|_| order.service && launch.hardening == Some(Hardening::None)).map(|kept| {
+        let names: Vec<&str> =
+            CAPABILITIES.into_iter().enumerate().filter(|(at, _)| kept.bits() >> at & 1 == 1).map(|(_, name)| name).collect();
+        format!(
+            "this host leaves hardening `none` these capabilities at most: {}",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        )
+    });
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -83,7 +92,7 @@ pub(in crate::keeper) fn prepare(
         shut_in: launch.hardening != Some(Hardening::None),
         drop_bounding: rights.may_drop_bounding,
         known_capabilities: rights.known_capabilities,
-        capability_limit: limit.filter(|_| rights.uid == 0),
+        capability_limit: limit,
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
@@ -92,7 +101,7 @@ pub(in crate::keeper) fn prepare(
         strict,
         place: Place::default(),
         oom_score: rights.oom_score.to_string(),
-        notes: unenforced.into_iter().collect(),
+        notes: unenforced.into_iter().chain(narrowed).collect(),
     })
 }
 

@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -160,8 +161,18 @@ fn try_filter(one_thread: &OneThread, filter: &[Instruction]) -> io::Result<()> 
     })
 }
 
-/// What a user may not read, or not pass through to: each path with what the kernel says.
-pub fn unreadable(user: &RunAs, paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, io::Error)>> {
+/// What a user is to be able to do with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Read a file.
+    Read,
+    /// Make files in a folder.
+    Make,
+}
+
+/// What is closed to a user of what it needs, be it that a folder on the way is: each path with what the kernel says. What is
+/// not there is not closed.
+pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let one_thread = OneThread::prove()?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let groups = groups_of_user(user);
@@ -169,8 +180,12 @@ pub fn unreadable(user: &RunAs, paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, i
         if let Err(error) = become_user(user, &groups) {
             return error.raw_os_error().unwrap_or(EXIT_UNKNOWN);
         }
-        for path in paths {
-            let errno = std::fs::File::open(path).err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        for (path, need) in needs {
+            let tried = match need {
+                Need::Read => std::fs::File::open(path).map(drop),
+                Need::Make => rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into),
+            };
+            let errno = tried.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
             if rustix::io::write(&write, &errno.to_le_bytes()).is_err() {
                 return EXIT_UNKNOWN;
             }
@@ -186,8 +201,8 @@ pub fn unreadable(user: &RunAs, paths: &[PathBuf]) -> io::Result<Vec<(PathBuf, i
         code => return Err(code.map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error)),
     }
     let errors = answer.chunks_exact(4).filter_map(|bytes| bytes.first_chunk().map(|bytes| i32::from_le_bytes(*bytes)));
-    let bad = paths.iter().zip(errors).filter(|(_, errno)| [libc::EACCES, libc::EPERM].contains(errno));
-    Ok(bad.map(|(path, errno)| (path.clone(), io::Error::from_raw_os_error(errno))).collect())
+    let bad = needs.iter().zip(errors).filter(|(_, errno)| [libc::EACCES, libc::EPERM].contains(errno));
+    Ok(bad.map(|((path, _), errno)| (path.clone(), io::Error::from_raw_os_error(errno))).collect())
 }
 
 /// Exit code of a child that cannot say what went wrong.
@@ -211,8 +226,14 @@ mod tests {
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).unwrap();
         let user = RunAs { name: "60963".to_owned(), uid: 60_963, gid: 60_963, chosen: false };
         // Other tests have threads of their own, and then it cannot be tried.
-        if let Ok(found) = unreadable(&user, &[open, closed.clone(), dir.path().join("none")]) {
-            assert_eq!(found.into_iter().map(|(path, _)| path).collect::<Vec<_>>(), [closed]);
+        let needs = [
+            (open, Need::Read),
+            (closed.clone(), Need::Read),
+            (dir.path().join("none"), Need::Read),
+            (dir.path().to_owned(), Need::Make),
+        ];
+        if let Ok(found) = closed_to(&user, &needs) {
+            assert_eq!(found.into_iter().map(|(path, _)| path).collect::<Vec<_>>(), [closed, dir.path().to_owned()]);
         }
     }
 }

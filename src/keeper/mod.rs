@@ -55,7 +55,7 @@ pub(crate) mod state;
 pub mod wire;
 
 pub use config::KeeperConfig;
-pub use confine::unreadable;
+pub use confine::{Need, closed_to};
 pub use error::KeeperError;
 pub use grants::{DEFAULT_USER, Grants, NAMELESS_ID, RunAs};
 pub use journal::STATE_VERSION;

@@ -14,5 +14,6 @@ mod keeper;
 mod operator;
 mod readiness;
 mod remotes;
+mod rights;
 mod state;
 mod sudden;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::api::ServeError;
 use crate::cli::CliError;
-use crate::keeper::{RunAs, unreadable};
-use crate::manifest::Settings;
+use crate::keeper::{Need, RunAs, closed_to};
+use crate::manifest::{ROOT_SOCKET, Settings};
 
 /// Refuses to begin where a file or folder that the supervisor needs is closed to its user.
 pub(super) fn check(user: &RunAs, config: &Path, settings: &Settings, data_dir: &Path, socket: &Path) -> Result<(), CliError> {
@@ -20,20 +21,27 @@ pub(super) fn check(user: &RunAs, config: &Path, settings: &Settings, data_dir: 
     let files = files.into_iter().flatten().map(Path::to_owned);
     let repository = local(&settings.source.url);
     // Whether a folder can be passed through shows by what is in it, be it there or not.
-    let inside = [data_dir, socket.parent().unwrap_or(data_dir)].map(|folder| folder.join("-"));
-    let paths: Vec<PathBuf> = files.chain(repository).chain(inside).collect();
-    let closed = match unreadable(user, &paths) {
-        Ok(closed) => closed,
-        // Not what this is about: the keeper says it, or does without.
-        Err(_) => return Ok(()),
-    };
+    let mut needs: Vec<(PathBuf, Need)> =
+        files.chain(repository).chain([data_dir.join(INSIDE)]).map(|path| (path, Need::Read)).collect();
+    // The usual one is the keeper's to give to that user.
+    let folder = socket.parent().filter(|_| socket != Path::new(ROOT_SOCKET));
+    needs.extend(folder.map(|folder| (folder.to_owned(), Need::Make)));
+    // What keeps this from being tried is said by the keeper, which does without that user or does not begin.
+    let closed = closed_to(user, &needs).unwrap_or_default();
     let Some((path, error)) = closed.into_iter().next() else { return Ok(()) };
-    let path = if path.ends_with("-") { path.parent().unwrap_or(&path).to_owned() } else { path };
+    if Some(path.as_path()) == folder {
+        let why = ServeError::Closed { folder: path.clone(), user: user.uid };
+        return Err(CliError::could_not_run(format!("listen in `{}`", path.display()), why));
+    }
+    let path = if path.ends_with(INSIDE) { path.parent().unwrap_or(&path).to_owned() } else { path };
     Err(CliError::could_not_run(
         format!("let the supervisor read `{}`", path.display()),
         words(&path, &user.name, &error.to_string()),
     ))
 }
+
+/// A name in a folder that is only to be passed through.
+const INSIDE: &str = "-";
 
 /// A repository on this host: what of it must be readable.
 fn local(url: &str) -> Option<PathBuf> {

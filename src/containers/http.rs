@@ -138,11 +138,13 @@ impl Client {
 
     async fn open(&self, ask: Ask) -> Result<Response<Incoming>, EngineError> {
         let Ask { what, method, path, body } = ask;
-        let connect = |source: io::Error| match source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                EngineError::Closed { socket: self.socket.clone(), user: rustix::process::geteuid().as_raw() }
+        let connect = |source: io::Error| {
+            let socket = self.socket.clone();
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                EngineError::Closed { socket, user: rustix::process::geteuid().as_raw() }
+            } else {
+                EngineError::Connect { socket, source }
             }
-            _ => EngineError::Connect { socket: self.socket.clone(), source },
         };
         let stream = UnixStream::connect(&self.socket).await.map_err(connect)?;
         let exchange = |source| EngineError::Exchange { what, source };

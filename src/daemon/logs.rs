@@ -45,7 +45,7 @@ pub(super) async fn open(data_dir: &Path, query: LogQuery) -> Result<mpsc::Recei
 async fn kept(mut reader: LogReader, lines: &mpsc::Sender<LogLine>) -> Option<LogReader> {
     loop {
         let read = off(move || {
-            let some = reader.next()?;
+            let some = reader.read()?;
             Ok((reader, some))
         });
         let some;

@@ -58,7 +58,7 @@ pub(super) fn status(identity: &Identity, keeper_pid: Option<u32>, core: &Core, 
 fn open(identity: &Identity) -> Option<Condition> {
     let message = identity.lacks.clone();
     let since = identity.supervisor.started_at;
-    (!message.is_empty()).then(|| Condition {
+    (!message.is_empty()).then_some(Condition {
         kind: ConditionKind::Confined,
         status: Truth::False,
         reason: Reason::NotConfined,

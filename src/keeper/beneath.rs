@@ -79,7 +79,12 @@ pub(super) fn parent(path: &Path, make: bool) -> io::Result<(OwnedFd, OsString)>
                     rest.push_front(name);
                 }
             }
-            _ => return Err(Errno::NOTDIR.into()),
+            FileType::RegularFile
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => return Err(Errno::NOTDIR.into()),
         }
     }
     Ok((at, name))

@@ -129,7 +129,9 @@ fn look(at: &OwnedFd, name: &OsString, target: &Path) -> io::Result<Found> {
         FileType::Symlink => {}
         FileType::Directory => return other("a folder"),
         FileType::RegularFile => return other("a file"),
-        _ => return other("a special file"),
+        FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+            return other("a special file");
+        }
     }
     let leads = readlinkat(found.as_fd(), "", Vec::new())?;
     let leads = Path::new(std::ffi::OsStr::new(std::str::from_utf8(leads.to_bytes()).unwrap_or_default()));

@@ -69,7 +69,7 @@ impl LogReader {
     }
 
     /// The next lines that match: some of them, at most what one read holds. `None`: there are no more for now.
-    pub fn next(&mut self) -> Result<Option<Vec<LogLine>>, LogsError> {
+    pub fn read(&mut self) -> Result<Option<Vec<LogLine>>, LogsError> {
         loop {
             if self.at.is_none() {
                 self.at = self.oldest()?;
@@ -250,7 +250,7 @@ fn list(dir: &Path) -> Result<BTreeMap<u32, u64>, LogsError> {
 pub fn read_logs(data_dir: &Path, group: &GroupName, filter: LogFilter) -> Result<Vec<LogLine>, LogsError> {
     let mut reader = LogReader::open(data_dir, group, filter)?;
     let mut all = Vec::new();
-    while let Some(lines) = reader.next()? {
+    while let Some(lines) = reader.read()? {
         all.extend(lines);
     }
     Ok(all)
@@ -277,7 +277,7 @@ mod tests {
 
     fn rest(reader: &mut LogReader) -> Vec<String> {
         let mut all = Vec::new();
-        while let Some(lines) = reader.next().unwrap() {
+        while let Some(lines) = reader.read().unwrap() {
             all.extend(lines.into_iter().map(|line| line.line));
         }
         all

@@ -68,7 +68,7 @@ fn a_watchdog_goes_on_under_the_next_keeper_for_those_who_were_promised_one() {
     let policy = Policy { watchdog: Some(Duration::from_millis(100)), ..unwatched.policy };
     unwatched.policy = policy;
     let (group, release) = (unwatched.group.clone(), unwatched.release.clone());
-    stage.ask(&Request::Amend { group, revision: unwatched.revision, release, policy }).unwrap();
+    stage.ask(&Request::Amend { group, revision: unwatched.revision, release, policy: policy.clone() }).unwrap();
     let before = stage.reports.clone();
     stage.replace_keeper();
     assert_eq!(stage.reports, before);

@@ -492,7 +492,7 @@ impl Sight for Shell<'_> {
         // It takes a moment until the keeper makes use of what it has seen.
         if self.chance(100)
             && let Some((pid, _)) = found.first()
-            && !self.kernel.procs.get(pid).is_some_and(|proc| proc.waits_until > self.kernel.now)
+            && self.kernel.procs.get(pid).is_none_or(|proc| proc.waits_until <= self.kernel.now)
         {
             self.kernel.exit(*pid, Exit::Code(0));
             self.kernel.fork(INIT, true);

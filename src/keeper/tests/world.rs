@@ -107,6 +107,9 @@ pub(super) struct World {
     turn_at: Option<u64>,
 }
 
+/// Thinks of one.
+type Make = fn(&mut Random) -> Happening;
+
 fn spec(random: &mut Random, group: &GroupName, program: u64, revision: u64) -> ServiceSpec {
     let backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2), reset_after: Duration::from_secs(5) };
     let notify = random.chance(40);
@@ -117,7 +120,7 @@ fn spec(random: &mut Random, group: &GroupName, program: u64, revision: u64) -> 
         release: String::new(),
         launch: Launch { argv: vec![format!("program-{program}")], ..Launch::default() },
         policy: Policy {
-            kind: if program % 5 == 0 { ServiceKind::Task } else { ServiceKind::Daemon },
+            kind: if program.is_multiple_of(5) { ServiceKind::Task } else { ServiceKind::Daemon },
             stop_signal: Signal::TERM,
             stop_timeout: Duration::from_secs(1),
             backoff,
@@ -170,7 +173,7 @@ impl World {
     }
 
     fn schedule_faults(&mut self) {
-        let kinds: [(u64, fn(&mut Random) -> Happening); 10] = [
+        let kinds: [(u64, Make); 10] = [
             (4, |_| Happening::Death { fuse: None }),
             (6, |random| Happening::Death { fuse: Some(1 + random.below(30)) }),
             (3, |_| Happening::Exchange { tries: 0 }),
@@ -212,7 +215,6 @@ impl World {
         self.at(self.now() - self.skew + ms, happening);
     }
 
-    #[expect(clippy::print_stderr, reason = "the trace of one seed, when a person asked for it")]
     pub(super) fn say(&mut self, line: std::fmt::Arguments<'_>) {
         let now = self.now();
         let _ = writeln!(self.trace, "{now:>7} {line}");

@@ -273,10 +273,9 @@ fn what_touches_no_process_is_taken_over_without_one() {
 
 /// What a keeper reports that does not know of rules for logs yet, whatever it was told.
 fn older_report(story: &Story) -> ServiceReport {
-    let report = story.core.observed().groups[&web()].service.clone().unwrap();
-    let policy = story.spec.clone().unwrap().policy.known_by(0);
-    let revision = story.spec.as_ref().unwrap().revision;
-    ServiceReport { policy, revision, ..report }
+    let report = story.core.observed().groups[&web()].service.clone();
+    let (report, spec) = report.zip(story.spec.clone()).expect("it runs");
+    ServiceReport { policy: spec.policy.known_by(0), revision: spec.revision, ..report }
 }
 
 #[test]

@@ -66,9 +66,9 @@ fn a_watchdog_goes_on_under_the_next_keeper_for_those_who_were_promised_one() {
     }
     // It runs on as it was started: nobody has told it that it must speak.
     let policy = Policy { watchdog: Some(Duration::from_millis(100)), ..unwatched.policy };
-    unwatched.policy = policy;
+    unwatched.policy = policy.clone();
     let (group, release) = (unwatched.group.clone(), unwatched.release.clone());
-    stage.ask(&Request::Amend { group, revision: unwatched.revision, release, policy: policy.clone() }).unwrap();
+    stage.ask(&Request::Amend { group, revision: unwatched.revision, release, policy }).unwrap();
     let before = stage.reports.clone();
     stage.replace_keeper();
     assert_eq!(stage.reports, before);

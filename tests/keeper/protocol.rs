@@ -109,8 +109,11 @@ fn bytes_of(fields: &[(u16, Vec<u8>)]) -> Vec<u8> {
     fields.iter().flat_map(|(tag, value)| [&tag.to_le_bytes()[..], &length(value), value].concat()).collect()
 }
 
+/// What is done to fields.
+type Change = dyn Fn(&mut Vec<(u16, Vec<u8>)>);
+
 /// Changes the fields of the record at this path of tags.
-fn change(record: &[u8], path: &[u16], how: &dyn Fn(&mut Vec<(u16, Vec<u8>)>)) -> Vec<u8> {
+fn change(record: &[u8], path: &[u16], how: &Change) -> Vec<u8> {
     let mut found = fields(record);
     match path.split_first() {
         None => how(&mut found),

@@ -398,7 +398,7 @@ impl World {
             Action::Amend { spec } => {
                 if let Some(proc) = self.host.procs.get_mut(&spec.group) {
                     proc.spec.revision = spec.revision;
-                    proc.spec.policy = spec.policy;
+                    proc.spec.policy.clone_from(&spec.policy);
                 }
                 (spec.group.clone(), None)
             }

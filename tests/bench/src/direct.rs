@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal as Kill, kill_process};
 use tagfall::keeper::KeeperConfig;
 use tagfall::keeper::wire::{Message, PACKET_MAX_BYTES, Request, SOCKET_ENV, decode_message, encode_request};
 use tagfall::model::{
-    Backoff, Digest, GroupName, Launch, Policy, Ready, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal,
+    Backoff, Digest, GroupName, Launch, LogPolicy, Policy, Ready, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal,
 };
 
 use crate::Failure;
@@ -78,6 +78,7 @@ impl Direct {
             data_dir: data,
             supervisor_program: Some(std::env::current_exe()?),
             supervisor_args: vec!["hand-over".into(), door.clone().into_os_string()],
+            ..KeeperConfig::default()
         };
         let mut command: Vec<OsString> = by.iter().map(OsString::from).collect();
         command.extend([tagfall()?.into_os_string(), "keeper".into()]);
@@ -298,6 +299,7 @@ pub(crate) fn service(name: &str, argv: &[&str]) -> Result<ServiceSpec, Failure>
             ready_when_started: true,
             ready: Ready::Started,
             watchdog: None,
+            logs: LogPolicy::default(),
         },
         view: None,
     })

@@ -165,6 +165,14 @@ pub mod process {
         check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const now, 0u32) }).map(drop)
     }
 
+    /// The session of a process; `None` where it is gone. Zero stands for one of a namespace that cannot be seen from here, and for
+    /// the kernel's own threads: that is why no type takes part that knows only numbers above zero.
+    pub fn session_of(pid: u32) -> Option<u32> {
+        let pid = libc::pid_t::try_from(pid).ok()?;
+        #[expect(unsafe_code, reason = "takes a number and gives one back")]
+        u32::try_from(unsafe { libc::getsid(pid) }).ok()
+    }
+
     /// Takes these signals from the process and makes them readable from a descriptor instead.
     pub fn signal_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
         #[expect(unsafe_code, reason = "the set lives on the stack; the descriptor is new and owned by nobody else")]

@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::sys::process::session_of;
 
 /// What tells a process apart, of /proc/PID/stat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +149,8 @@ pub(super) fn sessions() -> BTreeMap<u32, Vec<u32>> {
     let mut sessions = BTreeMap::<u32, Vec<u32>>::new();
     for pid in everyone() {
         // One call for each, where reading who it is takes a hundred times as long.
-        if let Some(session) = Pid::from_raw(pid.cast_signed()).and_then(|id| getsid(Some(id)).ok()) {
-            sessions.entry(session.as_raw_pid().cast_unsigned()).or_default().push(pid);
+        if let Some(session) = session_of(pid).filter(|session| *session != 0) {
+            sessions.entry(session).or_default().push(pid);
         }
     }
     sessions
@@ -246,6 +248,16 @@ mod tests {
             child.wait().unwrap();
             assert_eq!(pidfd_exit(pidfd.as_fd()), tells.then_some(exit), "Linux {release}");
         }
+    }
+
+    #[test]
+    fn sessions_are_those_of_processes_that_have_one() {
+        // Kernel threads have none, and are there for any root of namespaces.
+        let all = sessions();
+        assert!(!all.contains_key(&0));
+        let own = std::process::id();
+        let session = stat(own).unwrap().session;
+        assert!(all.values().any(|members| members.contains(&own)) || session == 0, "{session}");
     }
 
     #[test]

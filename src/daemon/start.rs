@@ -127,7 +127,8 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let (context, notes) = open(&setup.settings, setup.env, &folder, (keeper, publisher, split), &events_in)?;
     let _watches = watch(&context, &events_in);
     let identity = identity(&setup.settings, &context, &hello);
-    let core = Core::new(host(&setup.settings, &context), remembered(&context));
+    let mut core = Core::new(host(&setup.settings, &context), remembered(&context));
+    core.observe(Event::KeeperSpeaks(hello.minor), now());
     let log = Events::open(&folder).map_err(|error| DaemonError::Store(folder.clone(), error))?;
     let overview = Overview { refused: context.state(|state| known_refused(state, context.judge)), ..Overview::default() };
     let shown = Arc::new(Shown::new(super::wire::status(&identity, None, &core, &overview), log));

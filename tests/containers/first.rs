@@ -125,7 +125,7 @@ impl Inside {
         };
         let made = ask(
             &format!("/containers/{}/exec", self.id),
-            &json!({"Cmd": words, "Tty": true, "AttachStdout": true, "AttachStderr": true}),
+            &json!({"Cmd": words, "Env": ["NO_COLOR=1"], "Tty": true, "AttachStdout": true, "AttachStderr": true}),
         );
         let made: Value = serde_json::from_str(&made).unwrap_or_default();
         ask(&format!("/exec/{}/start", made["Id"].as_str().unwrap_or_default()), &json!({"Detach": false, "Tty": true}))

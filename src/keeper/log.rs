@@ -220,9 +220,8 @@ impl Output {
         let from = &mut streams[stream as usize];
         let Ok(length) = scratch.look(&from.fifo, buffer) else { return false };
         let there = &buffer[..length];
-        // Only asked where something has no end: most reads end with a line.
-        let all = there.last() != Some(&b'\n') && from.is_held_up(length);
-        let taken = scratch.log(sink, from, there, (stream, time), all);
+        let has_end = length > LOG_LINE_MAX_BYTES || lines::end_of_line(there).is_some();
+        let taken = if has_end || from.is_held_up(length) { scratch.log(sink, from, there, (stream, time), !has_end) } else { 0 };
         ioctl_fionread(&from.fifo).is_ok_and(|left| left > (length - taken) as u64)
     }
 
@@ -258,15 +257,11 @@ impl Output {
 }
 
 impl Scratch {
-    /// Logs what was looked at, as far as it has an end, then takes it from its FIFO. Says how much was taken.
+    /// Logs what was looked at, as far as it has an end or with `all`, then takes it from its FIFO. Says how much was taken.
     fn log(&self, sink: &mut Sink, from: &mut Stream, there: &[u8], (stream, time): (LogStream, Timestamp), all: bool) -> usize {
         let mut mark = self.mark.borrow_mut();
-        if all || there.len() > LOG_LINE_MAX_BYTES || lines::end_of_line(there).is_some() {
-            if let Some(place) = sink.file.place(time) {
-                mark.set(&sink.group, stream, place, there);
-            }
-        } else {
-            return 0;
+        if let Some(place) = sink.file.place(time) {
+            mark.set(&sink.group, stream, place, there);
         }
         let text = &mut self.text.borrow_mut();
         let mut lines = Lines::new(sink, text, stream, time);

@@ -103,6 +103,9 @@ impl Forward {
             // Once one is lost, those behind it are, until all that waits has gone: the gap is one, and told in its place.
             self.lost += 1;
             self.untold += 1;
+            if self.trouble.is_empty() {
+                self.trouble = format!("{} does not take its lines as fast as they come", self.name());
+            }
             return;
         }
         let severity = if stream == LogStream::Stderr { ERROR } else { INFO };
@@ -159,10 +162,7 @@ impl Forward {
                 }
                 false
             }
-            Sent::Full => {
-                self.trouble = format!("{} does not take its lines as fast as they come", self.name());
-                true
-            }
+            Sent::Full => true,
             Sent::Away(error) => {
                 (self.connected, self.failed) = (false, Some(time));
                 self.trouble = format!("{} cannot be reached: {error}", self.name());

@@ -139,6 +139,33 @@ fn a_fifo_without_room_for_the_end_of_a_line_is_emptied_all_the_same() {
 }
 
 #[test]
+fn of_a_flood_nothing_leaves_the_fifo_but_whole_lines() {
+    let mut stage = Stage::new(LogPolicy::default());
+    let mut end = stage.end(LogStream::Stdout);
+    rustix::io::ioctl_fionbio(&end, true).unwrap();
+    let text: String = (0..200_000).map(|number| format!("{number}\n")).collect();
+    let mut left = text.as_bytes();
+    while !left.is_empty() {
+        // As much as there is room for, then half of it is read by one keeper and the rest by its successor.
+        while let Ok(written) = end.write(left) {
+            left = &left[written..];
+            if left.is_empty() {
+                break;
+            }
+        }
+        for _ in 0..3 {
+            stage.output.take(LogStream::Stdout, &mut stage.buffer, Timestamp(0));
+            assert!(stage.output.partial(LogStream::Stdout).is_empty());
+        }
+        stage.again();
+    }
+    stage.take(0);
+    let texts = stage.texts();
+    let first: usize = texts[0].parse().unwrap();
+    assert_eq!(texts, (first..200_000).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
 fn files_are_closed_at_their_size_and_there_are_so_many() {
     let policy = LogPolicy { max_size: 128 * 1024, files: 4, ..LogPolicy::default() };
     let mut stage = Stage::new(policy);

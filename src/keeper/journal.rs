@@ -177,10 +177,8 @@ fn frame(version: u64, number: u64, body: &[u8]) -> Vec<u8> {
 }
 
 fn read_file(path: &Path, group: &GroupName) -> Result<(Saved, u64, Digest), Fault> {
-    let bytes = fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Fault::Missing,
-        _ => Fault::Damaged,
-    })?;
+    let missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    let bytes = fs::read(path).map_err(|error| if missing(error) { Fault::Missing } else { Fault::Damaged })?;
     let read = parse(&bytes)?;
     // A file under another's name would make two of one.
     if read.0.service.spec.group == *group { Ok(read) } else { Err(Fault::Damaged) }

@@ -165,6 +165,14 @@ pub mod process {
         check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const now, 0u32) }).map(drop)
     }
 
+    /// The session of a process; `None` where it is gone. Zero stands for one of a namespace that cannot be seen from here, and for
+    /// the kernel's own threads: that is why no type takes part that knows only numbers above zero.
+    pub fn session_of(pid: u32) -> Option<u32> {
+        let pid = libc::pid_t::try_from(pid).ok()?;
+        #[expect(unsafe_code, reason = "takes a number and gives one back")]
+        u32::try_from(unsafe { libc::getsid(pid) }).ok()
+    }
+
     /// Takes these signals from the process and makes them readable from a descriptor instead.
     pub fn signal_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
         #[expect(unsafe_code, reason = "the set lives on the stack; the descriptor is new and owned by nobody else")]
@@ -607,7 +615,7 @@ pub mod memory {
     }
 
     /// Gives back what is not in use: free memory of the heap, and pages of the program that only starting up, or an update
-    /// that is over, has run through. What is needed again comes back out of the page cache, 64 KiB at a time. It takes
+    /// that is over, has run through or read. What is needed again comes back out of the page cache, 64 KiB at a time. It takes
     /// about a millisecond.
     pub fn give_back() {
         #[cfg(target_env = "gnu")]
@@ -619,24 +627,41 @@ pub mod memory {
             }
         }
         // Where it cannot be read, all stays as it is.
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        for (start, length) in maps.lines().filter_map(program_text) {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        for (start, length) in unchanged(&maps) {
             #[expect(unsafe_code, reason = "it is given an address that no reference stands for")]
-            // SAFETY: the range is a mapping of a file as the kernel just named it, without the right to write and so without
-            // a page that differs from the file (relocations are made elsewhere): whoever runs there next finds the same bytes.
+            // SAFETY: the range is a mapping of a file as the kernel just named it, without the right to write and without a
+            // page that differs from the file: whoever runs or reads there next finds the same bytes.
             unsafe {
                 libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED);
             }
         }
     }
 
-    /// Where code of a file is mapped, by a line of `/proc/self/maps`.
-    fn program_text(line: &str) -> Option<(usize, usize)> {
+    /// Where files are mapped to be run or read, with no page that differs from the file (as relocations leave them), by
+    /// `/proc/self/smaps`: a line for each mapping, then a line for each of its figures, with its flags at the end.
+    fn unchanged(smaps: &str) -> Vec<(usize, usize)> {
+        let (mut found, mut mapping) = (Vec::new(), None);
+        for line in smaps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            match (words.next().and_then(|word| word.strip_suffix(':')), words.next()) {
+                (None, _) => mapping = read_only_file(line),
+                (Some("Anonymous" | "Swap"), Some("0")) => {}
+                (Some("Anonymous" | "Swap"), _) => mapping = None,
+                (Some("VmFlags"), _) => found.extend(mapping.take()),
+                (Some(_), _) => {}
+            }
+        }
+        found
+    }
+
+    /// Start and length of a mapping of a file that cannot be written to, by its line.
+    fn read_only_file(line: &str) -> Option<(usize, usize)> {
         let mut words = line.split_ascii_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
-        let is_text = words.next()? == "r-xp" && words.nth(2)? != "0";
+        let is_one = matches!(words.next()?, "r-xp" | "r--p") && words.nth(2)? != "0";
         let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-        is_text.then(|| (start, end.saturating_sub(start)))
+        is_one.then(|| (start, end.saturating_sub(start)))
     }
 
     #[cfg(test)]
@@ -644,19 +669,25 @@ pub mod memory {
         use super::*;
 
         #[test]
-        fn only_code_of_files_is_given_back() {
-            let text = "1000-3000 r-xp 00001000 fe:00 42 /usr/bin/x";
-            assert_eq!(program_text(text), Some((0x1000, 0x2000)));
-            for other in [
-                "1000-3000 r--p 00001000 fe:00 42 /usr/bin/x",
-                "1000-3000 rw-p 00001000 fe:00 42 /usr/bin/x",
-                "1000-3000 rwxp 00001000 fe:00 42 /usr/bin/x",
-                "1000-3000 r-xp 00000000 00:00 0 [vdso]",
-                "1000-3000 rw-p 00000000 00:00 0 [heap]",
-                "",
-            ] {
-                assert_eq!(program_text(other), None, "{other}");
-            }
+        fn only_what_is_as_in_the_file_is_given_back() {
+            let clean = "Rss: 8 kB\nAnonymous:        0 kB\nSwap:       0 kB\nSwapPss: 0 kB\nVmFlags: rd\n";
+            let all = [
+                ("1000-3000 r-xp 00001000 fe:00 42    /usr/bin/x y", clean, true),
+                ("4000-5000 r--p 00001000 fe:00 42    /usr/bin/x", clean, true),
+                ("6000-7000 r--p 00001000 fe:00 42    /usr/bin/x", "Anonymous:    4 kB\nSwap:    0 kB\nVmFlags: rd\n", false),
+                ("6000-7000 r--p 00001000 fe:00 42    /usr/bin/x", "Anonymous:    0 kB\nSwap:    4 kB\nVmFlags: rd\n", false),
+                ("7000-8000 rw-p 00001000 fe:00 42    /usr/bin/x", clean, false),
+                ("8000-9000 rwxp 00001000 fe:00 42    /usr/bin/x", clean, false),
+                ("9000-a000 r--s 00001000 fe:00 42    /usr/bin/x", clean, false),
+                ("a000-b000 r-xp 00000000 00:00 0     [vdso]", clean, false),
+                ("b000-c000 r--p 00000000 00:00 0     ", clean, false),
+                ("c000-d000 r--p 00001000 fe:00 42    /usr/bin/cut-off", "Anonymous:    0 kB\n", false),
+            ];
+            let text: String = all.iter().map(|(line, figures, _)| format!("{line}\n{figures}")).collect();
+            let wanted: Vec<_> = all.iter().filter(|(_, _, is)| *is).filter_map(|(line, _, _)| read_only_file(line)).collect();
+            assert_eq!(unchanged(&text), wanted);
+            assert_eq!(wanted, [(0x1000, 0x2000), (0x4000, 0x1000)]);
+            assert!(unchanged("").is_empty() && unchanged("rubbish\nVmFlags: rd").is_empty());
         }
 
         #[test]

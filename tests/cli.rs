@@ -123,6 +123,7 @@ fn status_tells_each_group_in_a_line_and_every_cause() {
     health    critical: connection refused
     mount     /etc/redis shows dd, mode namespace
     rollout   Succeeded, 1 of 1 updated
+    logs      12 lines (960 bytes) could not be written and are lost; 3 lines could not be handed on
     condition Ready=True [Converged]
     ");
 }

@@ -61,7 +61,7 @@ impl Demo {
     }
 
     fn keeper(&self) -> u64 {
-        let api = format!("unix:{}", self.dir().join("api.sock").display());
+        let api = format!("unix:{}", self.dir().join("run/api.sock").display());
         let output = tagfall().run(&["status", "-o", "json", "--api", &api]);
         let status: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         status["supervisor"]["keeper_pid"].as_u64().expect("the keeper is there")

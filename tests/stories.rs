@@ -31,6 +31,7 @@ fn host() -> Host {
         facts: Digest::of(b"facts"),
         selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
         poll: Duration::from_secs(30),
+        logs: tagfall::model::LogPolicy::default(),
     }
 }
 
@@ -162,13 +163,14 @@ impl Story {
             since: Timestamp(self.now_ms),
             next_try: None,
             launch: spec.launch.digest(),
-            policy: spec.policy,
+            policy: spec.policy.clone(),
             revision: spec.revision,
             publication: sees.map(publication),
             mount_mode: MountMode::Namespace,
             last_exit: None,
             message: String::new(),
             start_extended: self.extended,
+            logs: tagfall::model::LogLosses::default(),
         };
         self.event(Event::Service(Box::new(report)))
     }
@@ -186,6 +188,12 @@ impl Story {
     /// A newer tag is pushed and passes.
     fn pushed(&mut self, version: u8, group: &Group) -> &mut Self {
         self.event(Event::LookNow).turn().listed(&[tag(1), tag(version)]).turn().accepted(version, group)
+    }
+
+    /// What the status notes of the group.
+    fn notices(&mut self) -> String {
+        let plan = self.core.plan(self.now());
+        explain(&self.core, &plan, &Overview::default(), true, self.now()).groups[&web()].notices.join(" ")
     }
 
     fn told(&mut self) -> String {
@@ -261,6 +269,31 @@ fn what_touches_no_process_is_taken_over_without_one() {
     story.told.clear();
     let told = story.staged(1).told();
     assert_eq!(told, "do amend\nweb.default waits Reloading: taking over what touches no process");
+}
+
+/// What a keeper reports that does not know of rules for logs yet, whatever it was told.
+fn older_report(story: &Story) -> ServiceReport {
+    let report = story.core.observed().groups[&web()].service.clone();
+    let (report, spec) = report.zip(story.spec.clone()).expect("it runs");
+    ServiceReport { policy: spec.policy.known_by(0), revision: spec.revision, ..report }
+}
+
+#[test]
+fn a_keeper_that_is_older_is_not_told_for_ever_what_it_does_not_understand() {
+    let mut story = Story::running(&group(SERVICE));
+    story.event(Event::KeeperSpeaks(0));
+    let logged = SERVICE.replace("[config]", "logs = { format = \"json\" }\n[config]");
+    story.pushed(2, &group(&logged)).staged(1).answer("amend", Outcome::Asked);
+    let older = older_report(&story);
+    story.told.clear();
+    story.event(Event::Service(Box::new(older.clone()))).turn();
+    assert!(!story.told().contains("amend"), "{}", story.told());
+    assert!(story.notices().contains("SIGHUP"), "{}", story.notices());
+    // Its successor understands it, has not been told so yet, and is.
+    story.told.clear();
+    story.event(Event::KeeperSpeaks(1)).event(Event::Service(Box::new(older))).turn();
+    assert_eq!(story.told(), "do amend\nweb.default waits Reloading: taking over what touches no process");
+    assert!(!story.notices().contains("SIGHUP"));
 }
 
 #[test]

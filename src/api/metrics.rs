@@ -6,6 +6,9 @@ use std::fmt::Write;
 use super::wire::{Group, Status};
 use crate::model::{ConditionKind, HealthStatus, Truth};
 
+/// One figure of how much of a log was lost.
+type Count = fn(&super::wire::Logs) -> u64;
+
 /// What OpenMetrics calls this text.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -68,6 +71,17 @@ pub(super) fn text(status: &Status, events: u64) -> String {
     text.family("tagfall_group_restarts", "counter", "Restarts of the group's service that were not asked for.");
     for (group, service) in services(status) {
         text.sample("tagfall_group_restarts_total", &[("group", &group)], service.restarts);
+    }
+    let lost: [(&str, &str, Count); 3] = [
+        ("tagfall_group_log_lost_lines", "Lines of the group's service that could not be written.", |logs| logs.lost_lines),
+        ("tagfall_group_log_lost_bytes", "Bytes of these lines.", |logs| logs.lost_bytes),
+        ("tagfall_group_log_unforwarded_lines", "Lines that could not be handed on.", |logs| logs.unforwarded_lines),
+    ];
+    for (name, help, count) in lost {
+        text.family(name, "counter", help);
+        for (group, service) in services(status) {
+            text.sample(&format!("{name}_total"), &[("group", &group)], count(&service.logs));
+        }
     }
     text.family("tagfall_refused_tags", "gauge", "Tags that are not taken, by reason.");
     let mut refused = BTreeMap::<String, u64>::new();

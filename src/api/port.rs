@@ -1,6 +1,5 @@
 //! The supervisor as the API sees it: questions, commands, who asked, and how an answer can fail.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 
 use super::wire;
-use crate::model::{GroupName, LogLine, TagName, Timestamp};
+use crate::model::{GroupName, LogFilter, LogLine, TagName, Timestamp};
 
 /// What stands behind the API. A handle: cloning it is cheap.
 pub trait Daemon: Clone + Send + Sync + 'static {
@@ -27,8 +26,7 @@ pub trait Daemon: Clone + Send + Sync + 'static {
     /// Answers a question that needs more than the snapshot.
     fn ask(&self, query: Query) -> impl Future<Output = Result<Answer, ApiError>> + Send;
 
-    /// A service's output: what [`LogQuery::select`] picks of what is kept, then, with `follow`, every new line that
-    /// [`LogQuery::matches`]. The sender is dropped where nothing more comes; a closed channel means that nobody reads.
+    /// A service's output: what the filter picks of what is kept, then, with `follow`, every new line that matches. The sender is dropped where nothing more comes; a closed channel means that nobody reads.
     fn logs(&self, query: LogQuery) -> impl Future<Output = Result<mpsc::Receiver<LogLine>, ApiError>> + Send;
 
     /// Takes a command over; `Ok` once it is recorded, not once it is carried out.
@@ -75,33 +73,10 @@ pub enum Answer {
 pub struct LogQuery {
     /// Whose output.
     pub group: GroupName,
-    /// Only so many of the newest that match; `None` = all that are kept.
-    pub lines: Option<usize>,
-    /// Not older than this.
-    pub since: Option<Timestamp>,
-    /// Only lines with this text in them.
-    pub grep: Option<String>,
+    /// Which of its lines.
+    pub filter: LogFilter,
     /// New lines as they come, too.
     pub follow: bool,
-}
-
-impl LogQuery {
-    /// Whether a line is wanted, its place among the newest aside.
-    pub fn matches(&self, line: &LogLine) -> bool {
-        self.since.is_none_or(|since| line.time >= since) && self.grep.as_ref().is_none_or(|text| line.text.contains(text))
-    }
-
-    /// The lines that are wanted of those that are kept (oldest first).
-    pub fn select(&self, kept: impl IntoIterator<Item = LogLine>) -> VecDeque<LogLine> {
-        let mut chosen = VecDeque::new();
-        for line in kept.into_iter().filter(|line| self.matches(line)) {
-            chosen.push_back(line);
-            if self.lines.is_some_and(|most| chosen.len() > most) {
-                chosen.pop_front();
-            }
-        }
-        chosen
-    }
 }
 
 /// Something that the supervisor is to do.

@@ -19,7 +19,7 @@ use super::events::{Places, follow};
 use super::metrics;
 use super::port::{Answer, ApiError, Caller, Command, Daemon, Failure, LogQuery, Query, ServiceVerb};
 use super::wire;
-use crate::model::{ConditionKind, GroupName, HealthStatus, TagName, Timestamp, Truth};
+use crate::model::{ConditionKind, GroupName, HealthStatus, LogFilter, TagName, Timestamp, Truth};
 
 /// Longest body of a request, in bytes.
 const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -278,7 +278,7 @@ struct LogParams {
 async fn logs<D: Daemon>(State(here): State<Here<D>>, Path(name): Path<String>, params: Given<LogParams>) -> Reply {
     let LogParams { lines, since, grep, follow } = given(params)?;
     let lines = lines.or_else(|| since.is_none().then_some(LOG_LINES));
-    let query = LogQuery { group: here.group(&name)?, lines, since, grep, follow };
+    let query = LogQuery { group: here.group(&name)?, filter: LogFilter { lines, since, grep }, follow };
     let place = here.place()?;
     let receiver = tokio::time::timeout(ANSWER_MAX, here.daemon.logs(query)).await.map_err(|_| late())??;
     let lines = stream::unfold((receiver, place), async |(mut receiver, place)| {

@@ -43,6 +43,17 @@ pub enum ServeError {
     /// Something is there that is no socket.
     #[error("`{0}` is there already and is not a socket: it is left as it is; choose another path with `[api] socket`")]
     Occupied(PathBuf),
+    /// The supervisor's user may not.
+    #[error(
+        "the supervisor's user ({user}) may not make a socket in `{}`: leave `socket` of [api] out, name a folder that is not there yet \
+         (it is made and given to that user when `tagfall supervise` starts), or `chown` this one", .folder.display()
+    )]
+    Closed {
+        /// The folder of the socket.
+        folder: PathBuf,
+        /// The user's id.
+        user: u32,
+    },
     /// A step failed.
     #[error("cannot {step} `{at}`, so the API is not served there")]
     Step {
@@ -91,8 +102,14 @@ pub fn default_socket() -> PathBuf {
 ///
 /// The socket is bound under another name, given its mode, and renamed: nobody can connect before the mode is right.
 pub fn bind_unix(path: &Path) -> Result<UnixDoor, ServeError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(step("make the folder", folder))?;
+    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let closed = |error: &io::Error| {
+        let folder = parent.filter(|_| error.kind() == io::ErrorKind::PermissionDenied)?.to_owned();
+        Some(ServeError::Closed { folder, user: rustix::process::geteuid().as_raw() })
+    };
+    if let Some(folder) = parent {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
+        made.map_err(|error| closed(&error).unwrap_or_else(|| step("make the folder", folder)(error)))?;
     }
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(ServeError::Occupied(path.to_owned())),
@@ -105,7 +122,8 @@ pub fn bind_unix(path: &Path) -> Result<UnixDoor, ServeError> {
     {
         return Err(step("take away the left-over", &fresh)(source));
     }
-    let listener = UnixListener::bind(&fresh).map_err(step("listen on", &fresh))?;
+    let bound = UnixListener::bind(&fresh);
+    let listener = bound.map_err(|error| closed(&error).unwrap_or_else(|| step("listen on", &fresh)(error)))?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660)).map_err(step("set the mode of", &fresh))?;
     std::fs::rename(&fresh, path).map_err(step("put the socket to", path))?;
     let found = std::fs::symlink_metadata(path).map_err(step("look at", path))?;

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc};
 
 use super::*;
-use crate::model::{LogLine, LogStream, Reason, Timestamp};
+use crate::model::{LogLine, Reason, Timestamp};
 
 /// Bound on everything that a test waits for.
 const SOON: Duration = Duration::from_secs(10);
@@ -211,6 +211,18 @@ async fn metrics_are_openmetrics_text() {
     # HELP tagfall_group_restarts Restarts of the group's service that were not asked for.
     tagfall_group_restarts_total{group="redis.default"} 2
     tagfall_group_restarts_total{group="web.default"} 0
+    # TYPE tagfall_group_log_lost_lines counter
+    # HELP tagfall_group_log_lost_lines Lines of the group's service that could not be written.
+    tagfall_group_log_lost_lines_total{group="redis.default"} 12
+    tagfall_group_log_lost_lines_total{group="web.default"} 0
+    # TYPE tagfall_group_log_lost_bytes counter
+    # HELP tagfall_group_log_lost_bytes Bytes of these lines.
+    tagfall_group_log_lost_bytes_total{group="redis.default"} 960
+    tagfall_group_log_lost_bytes_total{group="web.default"} 0
+    # TYPE tagfall_group_log_unforwarded_lines counter
+    # HELP tagfall_group_log_unforwarded_lines Lines that could not be handed on.
+    tagfall_group_log_unforwarded_lines_total{group="redis.default"} 3
+    tagfall_group_log_unforwarded_lines_total{group="web.default"} 0
     # TYPE tagfall_refused_tags gauge
     # HELP tagfall_refused_tags Tags that are not taken, by reason.
     tagfall_refused_tags{reason="TagNameMismatch"} 1
@@ -295,21 +307,4 @@ async fn a_socket_is_replaced_when_dead_and_refused_when_alive_or_foreign() {
     let inside = path.join("x.sock");
     let error = bind_unix(&inside).unwrap_err();
     assert!(error.to_string().contains("cannot make the folder"), "{error}");
-}
-
-#[test]
-fn a_log_query_keeps_the_newest_that_match() {
-    let line = |time, text: &str| LogLine { time: Timestamp(time), stream: LogStream::Stdout, text: text.to_owned() };
-    let kept = || [line(1, "a ERR"), line(2, "b"), line(3, "c ERR"), line(4, "d ERR")];
-    let query = |lines, since: Option<u64>, grep: Option<&str>| LogQuery {
-        group: "web".parse().unwrap(),
-        lines,
-        since: since.map(Timestamp),
-        grep: grep.map(str::to_owned),
-        follow: false,
-    };
-    let times = |query: LogQuery| query.select(kept()).iter().map(|line| line.time.0).collect::<Vec<_>>();
-    assert_eq!(times(query(Some(2), None, Some("ERR"))), [3, 4]);
-    assert_eq!(times(query(None, Some(2), None)), [2, 3, 4]);
-    assert_eq!(times(query(Some(0), None, None)), Vec::<u64>::new());
 }

@@ -56,13 +56,13 @@ pub(super) struct Logs {
     /// Stay, and show lines as they come
     #[arg(short, long)]
     follow: bool,
-    /// Only so many of the newest lines [default: 100; with `--since`, all]
+    /// Only so many of the newest lines (of those that match) [default: 100; with `--since`, all]
     #[arg(short = 'n', long, value_name = "COUNT")]
     lines: Option<usize>,
     /// Only lines that are not older: a duration back from now, or a time (RFC 3339)
     #[arg(long, value_name = "WHEN", value_parser = back)]
     since: Option<Timestamp>,
-    /// Only lines with this text in them
+    /// Only lines with this text in them, as it stands: no pattern
     #[arg(long, value_name = "TEXT")]
     grep: Option<String>,
     #[command(flatten)]
@@ -140,5 +140,5 @@ fn text(line: &LogLine) -> String {
         LogStream::Stdout => super::text::PLAIN,
         LogStream::Stderr => WARN,
     };
-    format!("{DIM}{}{DIM:#} {style}{}{style:#}\n", line.time, line.text)
+    format!("{DIM}{}{DIM:#} {style}{}{style:#}\n", line.time, line.line)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::text::{BAD, Cell, DIM, GOOD, NAME, Out, PLAIN, WARN, cell, columns, commit, in_brackets, now, second, word};
 use super::{CliError, Context, Exit, Form, group_name, read};
-use crate::api::wire::{Group, Status};
+use crate::api::wire::{Group, Logs, Status};
 use crate::model::{Condition, ConditionKind, GroupName, HealthStatus, Reason, ServiceState, Timestamp, Truth};
 
 /// Events that come so close together are shown as one change.
@@ -163,12 +163,12 @@ fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
             condition.status != Truth::False
         }
         ConditionKind::SourceVerified => condition.status != Truth::True && condition.reason != Reason::Unverified,
-        ConditionKind::Healthy => condition.status != Truth::True,
+        ConditionKind::Healthy | ConditionKind::Confined => condition.status != Truth::True,
     })
 }
 
 fn said(condition: &Condition, now: Timestamp) -> String {
-    let holds = matches!(condition.kind, ConditionKind::Healthy | ConditionKind::SourceVerified);
+    let holds = matches!(condition.kind, ConditionKind::Healthy | ConditionKind::SourceVerified | ConditionKind::Confined);
     let not = match (holds, condition.status) {
         (true, Truth::False) => "not ",
         (true, Truth::Unknown) => "perhaps not ",
@@ -184,6 +184,7 @@ fn said(condition: &Condition, now: Timestamp) -> String {
         ConditionKind::DriftDetected => "drift detected",
         ConditionKind::Suspended => "suspended",
         ConditionKind::RolloutPaused => "rollout paused",
+        ConditionKind::Confined => "confined",
     };
     format!("{not}{name}: {} [{}]{}", condition.message, word(&condition.reason), in_brackets(condition.since, now))
 }
@@ -221,6 +222,18 @@ fn summary(status: &Status) -> String {
     format!("{name}: {release}{ring}\n")
 }
 
+/// What of a service's output got lost; `None` where nothing did.
+fn lost_lines(logs: &Logs) -> Option<String> {
+    let mut words = Vec::new();
+    if logs.lost_lines > 0 {
+        words.push(format!("{} lines ({} bytes) could not be written and are lost", logs.lost_lines, logs.lost_bytes));
+    }
+    if logs.unforwarded_lines > 0 {
+        words.push(format!("{} lines could not be handed on", logs.unforwarded_lines));
+    }
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
 /// One group in full.
 fn one(group: &Group, now: Timestamp, width: Option<usize>) -> String {
     let (state, style) = state(group);
@@ -254,6 +267,9 @@ fn one(group: &Group, now: Timestamp, width: Option<usize>) -> String {
     }
     if let Some(service) = group.service.as_ref().filter(|service| !service.message.is_empty()) {
         rows.push(("note", service.message.clone(), WARN));
+    }
+    if let Some(lost) = group.service.as_ref().and_then(|service| lost_lines(&service.logs)) {
+        rows.push(("logs", lost, WARN));
     }
     for notice in &group.notices {
         rows.push(("notice", notice.clone(), WARN));

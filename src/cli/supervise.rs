@@ -1,5 +1,7 @@
 //! `tagfall supervise`: this process becomes the keeper.
 
+mod reach;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -9,15 +11,16 @@ use clap::Parser;
 
 use super::error::Problems;
 use super::{CliError, Context, Exit};
+use crate::api::default_socket;
 use crate::daemon::{self, Setup};
-use crate::keeper::KeeperConfig;
+use crate::keeper::{Grants, KeeperConfig, RunAs};
 use crate::manifest::{Settings, VerifyMode, parse_settings};
 
 /// Where the supervisor's own file is, unless said otherwise.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = "SIGTERM and SIGINT stop the services in order, take the mounts away and exit 0.\n\
+#[command(after_long_help = "SIGTERM, SIGINT and SIGQUIT stop the services in order, take the mounts away and exit 0.\n\
     SIGHUP exchanges the program for the one that is in its place now; services run on.\n\n\
     Examples:\n  tagfall supervise\n  tagfall supervise --config ./supervisor.toml\n  \
     tagfall supervise --set source.url=/srv/config.git --set source.verify.mode=off --set data_dir=./data\n  \
@@ -83,6 +86,10 @@ impl SettingsArgs {
     }
 
     fn unread(&self, error: std::io::Error) -> CliError {
+        if error.kind() == std::io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() {
+            let step = format!("read the supervisor's file `{}`", self.config.display());
+            return CliError::could_not_run(step, reach::closed_to_me(&self.config));
+        }
         CliError::could_not_run(format!("read the supervisor's file `{}`", self.config.display()), error)
     }
 
@@ -112,6 +119,7 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 
 /// Reads the settings once, so that what is wrong is said here, then becomes the keeper: a fresh program with a small heap.
 pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
+    crate::keeper::hold_signals().map_err(|error| CliError::could_not_run("hold signals back", error))?;
     let settings = args.place.read()?;
     if settings.source.verify.mode == VerifyMode::Required {
         return Err(CliError::could_not_run("start", daemon::DaemonError::VerifyRequired));
@@ -119,9 +127,28 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     let data_dir = absolute(&daemon::data_dir(&settings))?;
     std::fs::create_dir_all(&data_dir)
         .map_err(|error| CliError::could_not_run(format!("make the data folder `{}`", data_dir.display()), error))?;
+    let run_as = RunAs::find(settings.user.as_deref())
+        .map_err(|why| CliError::could_not_run("choose whom the supervisor runs as", why))?;
+    let socket = absolute(&settings.api.socket.clone().unwrap_or_else(default_socket))?;
+    if let Some(user) = &run_as {
+        reach::check(user, &args.place.config, &settings, &data_dir, &socket)?;
+    }
     let mut supervisor_args = args.place.to_args();
+    supervisor_args.extend([
+        "--data-dir".into(),
+        data_dir.clone().into_os_string(),
+        "--socket".into(),
+        socket.clone().into_os_string(),
+    ]);
     supervisor_args.extend(std::iter::repeat_n("--verbose".into(), usize::from(context.global.verbose)));
-    let config = KeeperConfig { data_dir, supervisor_program: None, supervisor_args };
+    let grants = Grants {
+        run_as,
+        users: settings.keeper.users,
+        mount_roots: settings.mount_roots,
+        capabilities: settings.keeper.capabilities,
+        socket_folder: socket.parent().map(Path::to_owned),
+    };
+    let config = KeeperConfig { data_dir, supervisor_program: None, supervisor_args, grants };
     let error = std::process::Command::new("/proc/self/exe").arg0(own_name()).arg("keeper").args(config.to_args()).exec();
     Err(CliError::could_not_run("become the keeper", error))
 }
@@ -152,6 +179,12 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 struct Handed {
     #[command(flatten)]
     place: SettingsArgs,
+    /// Where the keeper has its data: a folder for this supervisor's life, whatever the file says by now.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// Where to listen, unless the file says otherwise: the default is that of whoever started the keeper.
+    #[arg(long)]
+    socket: PathBuf,
     #[arg(long, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -161,7 +194,9 @@ pub(super) fn supervise(args: Vec<OsString>) -> Result<Exit, CliError> {
     let handed = Handed::try_parse_from(args)
         .map_err(|error| CliError::usage(error.to_string(), "only the keeper starts this command: `tagfall supervise`"))?;
     super::log::start(handed.verbose);
-    let settings = handed.place.read()?;
+    let mut settings = handed.place.read()?;
+    settings.data_dir = Some(handed.data_dir);
+    settings.api.socket.get_or_insert(handed.socket);
     let keeper = keeper_socket()?;
     let setup = Setup { settings, keeper, env: environment() };
     daemon::run(setup).map_err(|error| CliError::could_not_run("supervise", error))?;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::task::JoinHandle;
 
+use super::logs::Kept;
 use crate::keeper::state::{Action, Service};
 use crate::model::{Exit, Now, PublicationId, ServiceReport, ServiceState};
 
@@ -22,6 +23,8 @@ pub(super) struct Entry {
     pub(super) publication: Option<PublicationId>,
     /// A container ended before it was known that it had begun.
     pub(super) ended: Option<(String, Exit)>,
+    /// By which rules its lines are kept.
+    pub(super) kept: Kept,
     /// Follows the output.
     pub(super) logs: Option<JoinHandle<()>>,
     /// The engine said that it ran out of memory.
@@ -36,6 +39,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(service: Service, known: bool) -> Self {
         Self {
+            kept: Kept::new(known.then_some(&service.spec)),
             service,
             known,
             id: None,
@@ -64,6 +68,7 @@ impl Entry {
     /// The report, where it says something new.
     pub(super) fn news(&mut self, now: Now) -> Option<ServiceReport> {
         let mut report = self.service.report(now);
+        report.logs = self.kept.losses();
         if self.out_of_memory && report.state != ServiceState::Running {
             let limit = self.service.spec.launch.limits.memory;
             let limit = limit.map(|bytes| format!(" (limits.memory is {bytes} bytes)")).unwrap_or_default();

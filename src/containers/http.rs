@@ -26,6 +26,17 @@ pub enum EngineError {
         /// Why.
         source: io::Error,
     },
+    /// The supervisor's user may not.
+    #[error(
+        "the container engine at `{}` is closed to the supervisor's user ({user}): add it to the socket's group (`usermod -aG docker \
+         NAME`) and start `tagfall supervise` anew; whoever may use an engine of root's is as mighty as root", .socket.display()
+    )]
+    Closed {
+        /// Its socket.
+        socket: PathBuf,
+        /// The user's id.
+        user: u32,
+    },
     /// It broke off.
     #[error("the container engine broke off when asked to {what}")]
     Exchange {
@@ -127,7 +138,14 @@ impl Client {
 
     async fn open(&self, ask: Ask) -> Result<Response<Incoming>, EngineError> {
         let Ask { what, method, path, body } = ask;
-        let connect = |source| EngineError::Connect { socket: self.socket.clone(), source };
+        let connect = |source: io::Error| {
+            let socket = self.socket.clone();
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                EngineError::Closed { socket, user: rustix::process::geteuid().as_raw() }
+            } else {
+                EngineError::Connect { socket, source }
+            }
+        };
         let stream = UnixStream::connect(&self.socket).await.map_err(connect)?;
         let exchange = |source| EngineError::Exchange { what, source };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(exchange)?;

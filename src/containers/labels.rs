@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::engine::Container;
 use crate::keeper::state::{Found, Resumed};
-use crate::model::{Backoff, Digest, Exit, GroupName, Launch, Policy, PublicationId, Ready, ServiceKind, ServiceSpec, Signal};
+use crate::model::{
+    Backoff, Digest, Exit, GroupName, Launch, LogPolicy, Policy, PublicationId, Ready, ServiceKind, ServiceSpec, Signal,
+};
 
 /// Whose it is: the group.
 pub(super) const GROUP: &str = "tagfall.group";
@@ -71,6 +73,7 @@ pub(super) fn resumed(container: &Container) -> Option<(GroupName, Resumed)> {
         ready_when_started: ready,
         ready: if ready { Ready::Started } else { Ready::Health },
         watchdog: None,
+        logs: LogPolicy::default(),
     };
     let release = container.label(RELEASE).unwrap_or("").to_owned();
     let exit = Exit::Code(container.exit_code);
@@ -107,6 +110,7 @@ mod tests {
                 ready_when_started: false,
                 ready: Ready::Started,
                 watchdog: None,
+                logs: LogPolicy::default(),
             },
             view: Some(View { publication, source: String::new(), point: String::new() }),
         }

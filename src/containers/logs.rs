@@ -1,14 +1,18 @@
 //! Output of containers: from the engine's frames into the log files that every service has.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::engine::Engine;
-use crate::keeper::log::LogFile;
-use crate::keeper::wire::{LOG_FILES, LOG_LINE_MAX_BYTES, log_dir, parse_line, stream_letter};
-use crate::model::{GroupName, LogStream, Timestamp};
+use crate::keeper::log::Log;
+use crate::keeper::wire::{LOG_FILES_MAX, LOG_LINE_MAX_BYTES, log_dir, log_file};
+use crate::model::{GroupName, LogLine, LogLosses, LogPolicy, LogStream, ServiceSpec, Timestamp};
 
 /// From where on output is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,24 +26,67 @@ pub(super) enum From {
 /// Bytes of a frame's head: the stream, three zeros, the length.
 const HEAD_BYTES: usize = 8;
 
-/// Follows the output of a container to its end. The end of the engine is its end, too: it is begun again with the engine.
-pub(super) fn follow(engine: &Engine, id: &str, data_dir: &Path, group: &GroupName, from: From) -> JoinHandle<()> {
-    let (engine, id, data_dir, group) = (engine.clone(), id.to_owned(), data_dir.to_owned(), group.clone());
-    tokio::spawn(async move {
-        if let Err(error) = run(&engine, &id, data_dir, group.clone(), from).await {
-            tracing::warn!(%group, error, "its output cannot be followed");
-        }
-    })
+/// So much of a log file's end is looked through for the last lines.
+const TAIL_BYTES: u64 = 1 << 20;
+
+/// So long the rules of a container that was taken up again are waited for; then it goes by those of no file.
+const RULES_WAIT: Duration = Duration::from_secs(10);
+
+/// By which rules a container's lines are kept, and what got lost.
+pub(super) struct Kept {
+    rules: watch::Sender<Rules>,
+    losses: Arc<Mutex<LogLosses>>,
 }
 
-async fn run(engine: &Engine, id: &str, data_dir: PathBuf, group: GroupName, from: From) -> Result<(), String> {
-    let (folder, wanted) = (log_dir(&data_dir, &group), from == From::Last);
-    let last = tokio::task::spawn_blocking(move || wanted.then(|| last_lines(&folder)).flatten()).await;
+/// Policy and release; `None` of a container that was taken up again, until the plan has told them.
+type Rules = Option<(LogPolicy, String)>;
+
+impl Kept {
+    pub(super) fn new(spec: Option<&ServiceSpec>) -> Self {
+        let rules = spec.map(|spec| (spec.policy.logs.clone(), spec.release.clone()));
+        Self { rules: watch::Sender::new(rules), losses: Arc::default() }
+    }
+
+    /// Takes other rules over, for what is written from now on.
+    pub(super) fn set(&self, spec: &ServiceSpec) {
+        self.rules.send_replace(Some((spec.policy.logs.clone(), spec.release.clone())));
+    }
+
+    pub(super) fn losses(&self) -> LogLosses {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows the output of a container to its end. The end of the engine is its end, too: it is begun again with the engine.
+    pub(super) fn follow(&self, engine: &Engine, id: &str, data_dir: &Path, group: &GroupName, from: From) -> JoinHandle<()> {
+        let (engine, id, data_dir, group) = (engine.clone(), id.to_owned(), data_dir.to_owned(), group.clone());
+        let (rules, losses) = (self.rules.subscribe(), Arc::clone(&self.losses));
+        tokio::spawn(async move {
+            if let Err(error) = run(&engine, &id, (data_dir, &group), (rules, losses), from).await {
+                tracing::warn!(%group, error, "its output cannot be followed");
+            }
+        })
+    }
+}
+
+type Watched = (watch::Receiver<Rules>, Arc<Mutex<LogLosses>>);
+
+async fn run(
+    engine: &Engine,
+    id: &str,
+    (data_dir, group): (PathBuf, &GroupName),
+    (mut rules, losses): Watched,
+    from: From,
+) -> Result<(), String> {
+    let (folder, wanted, whose) = (log_dir(&data_dir, group), from == From::Last, group.clone());
+    let last = tokio::task::spawn_blocking(move || wanted.then(|| last_lines(&folder, &whose)).flatten()).await;
     let last = last.map_err(|error| error.to_string())?;
     let since = last.map(|(time, _)| format!("{}.{:03}", time.0 / 1000, time.0 % 1000));
     let mut body = engine.logs(id, since.as_deref()).await.map_err(|error| super::chain(&error))?;
     let mut reader = Reader::new(last);
-    let mut file = LogFile::new(&data_dir, &group);
+    // Fewer files than it should have would be kept by other rules. The engine keeps the output meanwhile.
+    let _ = tokio::time::timeout(RULES_WAIT, rules.wait_for(Option::is_some)).await;
+    let (policy, release) = rules.borrow_and_update().clone().unwrap_or_default();
+    let mut log = Log::new(&data_dir, group, &policy, &release);
     loop {
         let frame = body.frame().await;
         let last = frame.is_none();
@@ -50,26 +97,53 @@ async fn run(engine: &Engine, id: &str, data_dir: PathBuf, group: GroupName, fro
             }
             None => reader.finish(),
         }
-        let Some((text, lines, time)) = reader.take() else {
-            if last {
-                return Ok(());
-            }
+        if rules.has_changed().unwrap_or(false) {
+            let (policy, release) = rules.borrow_and_update().clone().unwrap_or_default();
+            log.set_policy(&policy, &release);
+        }
+        let lines = std::mem::take(&mut reader.out);
+        if lines.is_empty() && !last {
             continue;
-        };
+        }
         let written = tokio::task::spawn_blocking(move || {
-            file.append(&text, lines, time);
-            file
+            for line in lines {
+                log.line(line.stream, line.time, &line.raw, line.more);
+            }
+            log
         });
-        file = written.await.map_err(|error| error.to_string())?;
+        log = written.await.map_err(|error| error.to_string())?;
+        *losses.lock().unwrap_or_else(PoisonError::into_inner) = log.losses();
+        if last {
+            return Ok(());
+        }
     }
 }
 
 /// The time of the last line on disk, and how many lines have it: so many of the engine's are known.
-fn last_lines(folder: &Path) -> Option<(Timestamp, usize)> {
-    let bytes = LOG_FILES.iter().find_map(|name| std::fs::read(folder.join(name)).ok().filter(|bytes| !bytes.is_empty()))?;
-    let mut times = bytes.split(|byte| *byte == b'\n').rev().filter_map(parse_line).map(|line| line.time);
+fn last_lines(folder: &Path, group: &GroupName) -> Option<(Timestamp, usize)> {
+    let tail = |age| {
+        let mut file = std::fs::File::open(folder.join(log_file(age))).ok()?;
+        let begin = file.metadata().ok()?.len().saturating_sub(TAIL_BYTES);
+        file.seek(SeekFrom::Start(begin)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+        Some(bytes).filter(|bytes| !bytes.is_empty())
+    };
+    let bytes = (0..LOG_FILES_MAX).find_map(tail)?;
+    // Parts of one line were one line to the engine.
+    let lines = bytes.split(|byte| *byte == b'\n').rev().filter_map(|line| LogLine::parse(group, line));
+    let mut times = lines.filter(|line| !line.more).map(|line| line.time);
     let last = times.next()?;
     Some((last, 1 + times.take_while(|time| *time == last).count()))
+}
+
+/// One line of a container, or a part of one.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    time: Timestamp,
+    stream: LogStream,
+    raw: Vec<u8>,
+    more: bool,
 }
 
 /// Takes frames apart into lines.
@@ -79,14 +153,13 @@ struct Reader {
     partial: [Vec<u8>; 2],
     /// Lines of this time are known already, so many.
     known: Option<(Timestamp, usize)>,
-    out: Vec<u8>,
-    lines: u64,
+    out: Vec<Line>,
     time: Timestamp,
 }
 
 impl Reader {
     fn new(known: Option<(Timestamp, usize)>) -> Self {
-        Self { bytes: Vec::new(), partial: [Vec::new(), Vec::new()], known, out: Vec::new(), lines: 0, time: Timestamp(0) }
+        Self { bytes: Vec::new(), partial: [Vec::new(), Vec::new()], known, out: Vec::new(), time: Timestamp(0) }
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -105,54 +178,47 @@ impl Reader {
 
     fn content(&mut self, stream: LogStream, content: &[u8]) {
         for piece in content.split_inclusive(|byte| *byte == b'\n') {
-            let partial = &mut self.partial[usize::from(stream == LogStream::Stderr)];
+            let partial = &mut self.partial[stream as usize];
             partial.extend_from_slice(piece);
             if partial.last() == Some(&b'\n') || partial.len() > LOG_LINE_MAX_BYTES {
                 let line = std::mem::take(partial);
-                self.line(stream, line.strip_suffix(b"\n").unwrap_or(&line));
+                match line.strip_suffix(b"\n") {
+                    Some(whole) => self.line(stream, whole, false),
+                    None => self.line(stream, &line, true),
+                }
             }
         }
     }
 
     /// `TIME TEXT`, as the engine hands it out; the rest of a long line has no time of its own.
-    fn line(&mut self, stream: LogStream, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        let timed = line.split_once(' ').and_then(|(time, text)| Some((parse_time(time)?, text)));
-        let text = match timed {
-            Some((time, text)) => {
+    fn line(&mut self, stream: LogStream, line: &[u8], more: bool) {
+        let space = line.iter().position(|byte| *byte == b' ');
+        let timed = space.and_then(|at| Some((parse_time(std::str::from_utf8(&line[..at]).ok()?)?, &line[at + 1..])));
+        let raw = match timed {
+            Some((time, raw)) => {
                 self.time = time;
-                text
+                raw
             }
-            None => line.as_ref(),
+            None => line,
         };
         if let Some((time, left)) = &mut self.known {
             if self.time <= *time && *left > 0 {
-                *left -= 1;
+                *left -= usize::from(!more);
                 return;
             }
             self.known = None;
         }
-        let head = format!("{} {} ", self.time, stream_letter(stream));
-        self.out.extend_from_slice(head.as_bytes());
-        self.out.extend_from_slice(text.as_bytes());
-        self.out.push(b'\n');
-        self.lines += 1;
+        self.out.push(Line { time: self.time, stream, raw: raw.to_vec(), more });
     }
 
     /// Whoever wrote is gone: what has no newline is a line all the same.
     fn finish(&mut self) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
-            let partial = std::mem::take(&mut self.partial[usize::from(stream == LogStream::Stderr)]);
+            let partial = std::mem::take(&mut self.partial[stream as usize]);
             if !partial.is_empty() {
-                self.line(stream, &partial);
+                self.line(stream, &partial, false);
             }
         }
-    }
-
-    /// Formatted lines, how many, and of when.
-    fn take(&mut self) -> Option<(Vec<u8>, u64, Timestamp)> {
-        let lines = std::mem::take(&mut self.lines);
-        (lines > 0).then(|| (std::mem::take(&mut self.out), lines, self.time))
     }
 }
 
@@ -171,7 +237,11 @@ mod tests {
     }
 
     fn read(reader: &mut Reader) -> String {
-        reader.take().map(|(text, _, _)| String::from_utf8(text).unwrap()).unwrap_or_default()
+        let line = |line: Line| {
+            let head = LogLine::text_head(line.time, line.stream, line.more);
+            format!("{head}{}\n", String::from_utf8(line.raw).unwrap())
+        };
+        std::mem::take(&mut reader.out).into_iter().map(line).collect()
     }
 
     #[test]

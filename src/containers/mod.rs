@@ -55,8 +55,10 @@ pub enum News {
 pub struct Setup {
     /// The engine's socket.
     pub socket: PathBuf,
-    /// Whose containers: they are labelled with it, and logs lie below it.
+    /// Whose containers: they are labelled with it.
     pub data_dir: PathBuf,
+    /// Below which their log files lie: not among those of processes, which are the keeper's alone to write.
+    pub logs: PathBuf,
     /// Both clocks.
     pub clock: fn() -> Now,
 }

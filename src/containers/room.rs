@@ -206,7 +206,9 @@ impl Room {
     fn take_spec(&mut self, spec: &ServiceSpec) {
         let now = self.now();
         let fresh = || Entry::new(Service::new(spec.clone(), None, 0, now), true);
-        self.entries.entry(spec.group.clone()).or_insert_with(fresh).known = true;
+        let entry = self.entries.entry(spec.group.clone()).or_insert_with(fresh);
+        entry.known = true;
+        entry.kept.set(spec);
     }
 
     fn ask(&mut self, group: &GroupName, event: Event) -> Result<(), String> {
@@ -356,8 +358,8 @@ impl Room {
     }
 
     fn spawned(&mut self, group: &GroupName, container: Container) {
-        let output = logs::follow(&self.engine, &container.id, &self.setup.data_dir, group, logs::From::Start);
         let Some(entry) = self.entries.get_mut(group) else { return };
+        let output = entry.kept.follow(&self.engine, &container.id, &self.setup.logs, group, logs::From::Start);
         entry.id = Some(container.id.clone());
         entry.logs = Some(output);
         entry.pull_failed = None;
@@ -444,8 +446,8 @@ impl Room {
                     if !container.running {
                         self.ended(&group, Exit::Code(container.exit_code));
                     } else if entry.logs.as_ref().is_none_or(|logs| logs.is_finished()) {
-                        let from = logs::From::Last;
-                        entry.logs = Some(logs::follow(&self.engine, &container.id, &self.setup.data_dir, &group, from));
+                        let (from, folder) = (logs::From::Last, &self.setup.logs);
+                        entry.logs = Some(entry.kept.follow(&self.engine, &container.id, folder, &group, from));
                     }
                 }
                 // Left over by a start whose answer was lost: the next start removes it, if there is to be one.
@@ -481,8 +483,9 @@ impl Room {
     fn take_up(&mut self, container: Container, logs: Option<JoinHandle<()>>) {
         let Some((group, resumed)) = labels::resumed(&container) else { return };
         let mut entry = Entry::new(Service::resumed(resumed, self.now()), false);
-        let (engine, data_dir) = (&self.engine, &self.setup.data_dir);
-        entry.logs = logs.or_else(|| Some(logs::follow(engine, &container.id, data_dir, &group, logs::From::Last)));
+        let (engine, folder) = (&self.engine, &self.setup.logs);
+        let follow = || entry.kept.follow(engine, &container.id, folder, &group, logs::From::Last);
+        entry.logs = Some(logs.unwrap_or_else(follow));
         (entry.id, entry.labels) = (Some(container.id), container.labels);
         self.entries.insert(group, entry);
     }

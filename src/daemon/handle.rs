@@ -87,7 +87,9 @@ impl api::Daemon for Handle {
     }
 
     async fn logs(&self, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, ApiError> {
-        logs::open(&self.context.data_dir, query).await
+        let data_dir = &self.context.data_dir;
+        let folder = if self.context.containers.owns(&query.group) { logs::of_containers(data_dir) } else { data_dir.clone() };
+        logs::open(&folder, query).await
     }
 
     async fn command(&self, command: Command, caller: Caller) -> Result<(), ApiError> {

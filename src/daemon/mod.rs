@@ -11,6 +11,7 @@ mod diff;
 mod effects;
 mod examine;
 mod handle;
+mod hands;
 mod layers;
 mod logs;
 mod narrate;

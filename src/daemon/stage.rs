@@ -6,6 +6,7 @@ use super::context::{Commands, Context};
 use super::effects::{chain, publish_failure};
 use crate::model::{Check, ConfigFile, ContainerLaunch, Group, HookKind, Launch, ObjectId, Reason, Service, TagName};
 use crate::plan::{Failure, Prepared, Wanted};
+use crate::publish::Reader;
 use crate::render::{self, Host, Launched, Layer, RenderError, RenderedFile};
 
 /// A group, rendered.
@@ -110,9 +111,10 @@ pub(super) fn render_here(context: &Context, group: &Group, release: (&TagName, 
 }
 
 /// The primary group of a user; `None` for one that is not there: then everybody may read, and the start says what is wrong.
-fn group_of(user: &str) -> Option<u32> {
+fn reader_of(user: &str) -> Option<Reader> {
     let name = std::ffi::CString::new(user).ok()?;
-    crate::sys::process::user_by_name(&name).ok().flatten().map(|user| user.gid)
+    let found = crate::sys::process::user_by_name(&name).ok().flatten()?;
+    Some(Reader { user: user.to_owned(), gid: found.gid })
 }
 
 /// Renders and writes. What is shown is not touched.
@@ -126,8 +128,8 @@ pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Res
             let service = group.service.as_ref().filter(|service| service.container.is_none());
             let user = service.and_then(|service| service.user.as_deref());
             // Only root can give files to another group; for others, everybody may read.
-            let owner = user.filter(|_| rustix::process::geteuid().is_root()).and_then(group_of);
-            let written = context.publisher.write(&group.name, &rendered.files, owner, fresh_copy);
+            let reader = user.filter(|_| context.publisher.gives_to_groups()).and_then(reader_of);
+            let written = context.publisher.write(&group.name, &rendered.files, reader.as_ref(), fresh_copy);
             Some(written.map_err(|error| publish_failure(&error))?)
         }
         None => None,

@@ -16,13 +16,13 @@ use super::handle::{Handle, Request, Shown};
 use super::pace::Pace;
 use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
-use super::{effects, layers};
+use super::{effects, hands, layers};
 use crate::api::{self, wire};
 use crate::containers::Containers;
 use crate::manifest::{Settings, VerifyMode};
 use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag};
 use crate::plan::{Accepted, Core, DiskFacts, Drift, Engine, Event, Host, Layers, Overview, RefusedTag, Remembered};
-use crate::process::Keeper;
+use crate::process::{Hello, Keeper, News};
 use crate::publish::{DriftWatch, Publisher};
 use crate::release::Selection;
 use crate::source::{Source, SourceConfig};
@@ -31,6 +31,8 @@ use crate::{containers, model, process, publish, render, source, store};
 
 /// Commands and questions that wait for the loop.
 const REQUESTS_BUFFERED: usize = 64;
+/// How long the keeper may take to say its first words, which it does at once.
+const GREETING_MAX: Duration = Duration::from_secs(10);
 /// Threads for work that blocks: disk, objects, rendering.
 const BLOCKING_THREADS_MAX: usize = 4;
 /// An idle thread goes after so long: a supervisor at rest has one.
@@ -116,12 +118,17 @@ pub fn run(setup: Setup) -> Result<(), DaemonError> {
 
 async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let (events_in, events) = mpsc::unbounded_channel();
-    let (keeper, news) = Keeper::connect(setup.keeper).map_err(DaemonError::Keeper)?;
+    let (keeper, mut news) = Keeper::connect(setup.keeper).map_err(DaemonError::Keeper)?;
+    // What may be done with the keeper's hands is known before anything is opened.
+    let hello = greeting(&mut news).await?;
     let folder = data_dir(&setup.settings);
-    let (context, notes) = open(&setup.settings, setup.env, &folder, keeper, &events_in)?;
+    let split = hello.supervisor_user.is_some();
+    let publisher = open_publisher(&folder, hands::needed(&keeper, split)).await?;
+    let (context, notes) = open(&setup.settings, setup.env, &folder, (keeper, publisher, split), &events_in)?;
     let _watches = watch(&context, &events_in);
-    let identity = identity(&setup.settings, &context);
-    let core = Core::new(host(&setup.settings, &context), remembered(&context));
+    let identity = identity(&setup.settings, &context, &hello);
+    let mut core = Core::new(host(&setup.settings, &context), remembered(&context));
+    core.observe(Event::KeeperSpeaks(hello.minor), now());
     let log = Events::open(&folder).map_err(|error| DaemonError::Store(folder.clone(), error))?;
     let overview = Overview { refused: context.state(|state| known_refused(state, context.judge)), ..Overview::default() };
     let shown = Arc::new(Shown::new(super::wire::status(&identity, None, &core, &overview), log));
@@ -137,7 +144,7 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         overview,
         awake: false,
         pace: Pace::default(),
-        keeper_pid: None,
+        keeper_pid: Some(hello.keeper_pid),
         containers_wanted: None,
         events,
         events_in,
@@ -149,12 +156,29 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     turn(turning, notes).await
 }
 
+/// On a thread of its own: cleaning up may need the keeper's hands, which answer by way of this one.
+async fn open_publisher(folder: &Path, hands: Option<Box<dyn publish::Hands>>) -> Result<Publisher, DaemonError> {
+    let folder = folder.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Publisher::open_with(&folder, hands)).await;
+    let opened = opened.map_err(|error| DaemonError::Runtime(std::io::Error::other(error)))?;
+    opened.map_err(|error| DaemonError::Publish(Box::new(error)))
+}
+
+/// The keeper's first words on a connection.
+async fn greeting(news: &mut mpsc::Receiver<News>) -> Result<Hello, DaemonError> {
+    match tokio::time::timeout(GREETING_MAX, news.recv()).await {
+        Ok(Some(News::Hello(hello))) => Ok(hello),
+        Ok(_) | Err(_) => Err(DaemonError::KeeperLost),
+    }
+}
+
 fn signals() -> std::io::Result<Signals> {
     Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
 }
 
 async fn turn(mut turning: Turning, notes: Vec<String>) -> Result<(), DaemonError> {
     turning.tell_notes(notes);
+    turning.tell_serving();
     match turning.run().await {
         Ending::KeeperLost => Err(DaemonError::KeeperLost),
         Ending::Terminated => Ok(()),
@@ -171,15 +195,14 @@ fn open(
     settings: &Settings,
     env: BTreeMap<String, String>,
     folder: &Path,
-    keeper: Keeper,
+    (keeper, publisher, split): (Keeper, Publisher, bool),
     events: &EventsIn,
 ) -> Result<(Arc<Context>, Vec<String>), DaemonError> {
-    let publisher = Publisher::open(folder).map_err(|error| DaemonError::Publish(Box::new(error)))?;
     let Opened { store, state, notes } = Store::open(folder).map_err(|error| DaemonError::Store(folder.to_owned(), error))?;
     let hint = events.clone();
     let drift = DriftWatch::start(move |group| drop(hint.send(Event::DriftHint(group)))).map_err(DaemonError::Watch)?;
     let source = Source::open(source_config(settings, folder)).map_err(DaemonError::Source)?;
-    let host = host_facts(settings, folder, state.member_id.as_str());
+    let host = host_facts(settings, folder, state.member_id.as_str(), hands::keepers_user(split));
     let context = Context {
         data_dir: folder.to_owned(),
         ring: settings.ring.as_ref().map(|ring| ring.name.clone()),
@@ -204,7 +227,12 @@ fn open(
 /// What containers say comes to the loop like everything else.
 fn containers(env: &BTreeMap<String, String>, folder: &Path, events: &EventsIn) -> Containers {
     let events = events.clone();
-    let setup = containers::Setup { socket: containers::socket(env), data_dir: folder.to_owned(), clock: now };
+    let setup = containers::Setup {
+        socket: containers::socket(env),
+        data_dir: folder.to_owned(),
+        logs: super::logs::of_containers(folder),
+        clock: now,
+    };
     Containers::start(setup, move |news| {
         let event = match news {
             containers::News::Ready => Event::Engine(Engine::Ready),
@@ -242,13 +270,10 @@ fn source_config(settings: &Settings, folder: &Path) -> SourceConfig {
     config
 }
 
-/// Facts that templates may show.
-pub fn host_facts(settings: &Settings, folder: &Path, member_id: &str) -> render::Host {
+/// Facts that templates may show; `uid` is the user of services that name none.
+pub fn host_facts(settings: &Settings, folder: &Path, member_id: &str, uid: u32) -> render::Host {
     let uname = rustix::system::uname();
-    let user = crate::sys::process::user_by_id(rustix::process::geteuid().as_raw())
-        .ok()
-        .flatten()
-        .map_or_else(String::new, |user| user.name);
+    let user = crate::sys::process::user_by_id(uid).ok().flatten().map_or_else(String::new, |user| user.name);
     let gateway = settings.api.listen;
     render::Host {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -292,6 +317,7 @@ fn host(settings: &Settings, context: &Context) -> Host {
             prerelease: settings.source.prerelease,
         },
         poll: settings.source.poll,
+        logs: settings.logs.clone(),
     }
 }
 
@@ -377,7 +403,7 @@ fn survey(context: &Context) -> BTreeMap<GroupName, DiskFacts> {
     disk
 }
 
-fn identity(settings: &Settings, context: &Context) -> Identity {
+fn identity(settings: &Settings, context: &Context, hello: &Hello) -> Identity {
     let socket = settings.api.socket.clone().unwrap_or_else(api::default_socket);
     Identity {
         supervisor: wire::Supervisor {
@@ -387,6 +413,7 @@ fn identity(settings: &Settings, context: &Context) -> Identity {
             labels: settings.labels.clone(),
             started_at: now().wall,
             pid: std::process::id(),
+            user: hello.supervisor_user.clone().unwrap_or_else(|| context.host.user.clone()),
             keeper_pid: None,
             hook_host_pid: None,
             api: wire::ApiAddresses {
@@ -395,6 +422,7 @@ fn identity(settings: &Settings, context: &Context) -> Identity {
             },
         },
         ring_name: settings.ring.as_ref().map(|ring| ring.name.clone()).unwrap_or_default(),
+        lacks: hello.lacks.join("; "),
     }
 }
 

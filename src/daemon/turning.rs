@@ -132,6 +132,13 @@ impl Turning {
         }
     }
 
+    /// The doors are open: the keeper tells whoever started it.
+    pub(super) fn tell_serving(&self) {
+        let keeper = self.context.keeper.clone();
+        // A keeper of an earlier version does not know the word; nothing depends on it here.
+        tokio::spawn(async move { keeper.request(ToKeeper::Serving).await });
+    }
+
     fn observe(&mut self, event: Event) {
         self.pace.note(&event, &self.core);
         if let Event::LayersHint(group) = event {
@@ -173,7 +180,10 @@ impl Turning {
     fn hear(&mut self, news: Option<News>) -> Option<Ending> {
         self.pace.loud = true;
         match news {
-            Some(News::Hello(hello)) => self.keeper_pid = Some(hello.keeper_pid),
+            Some(News::Hello(hello)) => {
+                self.keeper_pid = Some(hello.keeper_pid);
+                self.core.observe(Event::KeeperSpeaks(hello.minor), now());
+            }
             Some(News::Report(report)) => self.core.observe(Event::Service(report), now()),
             Some(News::Gone(group)) => self.core.observe(Event::ServiceGone(group), now()),
             Some(News::SnapshotEnd) => self.core.observe(Event::KeeperReady, now()),

@@ -1,7 +1,7 @@
 //! The core's overview as the API's status.
 
 use crate::api::wire;
-use crate::model::{MountMode, ObjectId, TagName, Timestamp};
+use crate::model::{Condition, ConditionKind, MountMode, ObjectId, Reason, TagName, Timestamp, Truth};
 use crate::plan::{Core, GroupStatus, Overview};
 
 /// What the status says of the supervisor itself and never changes while it runs.
@@ -9,6 +9,8 @@ use crate::plan::{Core, GroupStatus, Overview};
 pub(super) struct Identity {
     pub(super) supervisor: wire::Supervisor,
     pub(super) ring_name: String,
+    /// What this process should be shut in with and is not; empty = nothing.
+    pub(super) lacks: String,
 }
 
 /// Puts everything together.
@@ -46,10 +48,23 @@ pub(super) fn status(identity: &Identity, keeper_pid: Option<u32>, core: &Core, 
         supervisor,
         release: active,
         refused,
-        conditions: overview.conditions.clone(),
+        conditions: overview.conditions.iter().cloned().chain(open(identity)).collect(),
         groups: overview.groups.iter().map(|(name, status)| group(name, status, running.as_ref())).collect(),
         ring: wire::Ring { name: identity.ring_name.clone(), members: vec![member] },
     }
+}
+
+/// Said for as long as it is so.
+fn open(identity: &Identity) -> Option<Condition> {
+    let message = identity.lacks.clone();
+    let since = identity.supervisor.started_at;
+    (!message.is_empty()).then_some(Condition {
+        kind: ConditionKind::Confined,
+        status: Truth::False,
+        reason: Reason::NotConfined,
+        message,
+        since,
+    })
 }
 
 fn group(name: &crate::model::GroupName, status: &GroupStatus, release: Option<&TagName>) -> wire::Group {
@@ -65,6 +80,12 @@ fn group(name: &crate::model::GroupName, status: &GroupStatus, release: Option<&
         restarts: report.restarts,
         since: report.since,
         message: report.message.clone(),
+        logs: wire::Logs {
+            lost_lines: report.logs.lines,
+            lost_bytes: report.logs.bytes,
+            unforwarded_lines: report.logs.unforwarded,
+            message: report.logs.trouble.clone(),
+        },
     });
     let declared = wanted.and_then(|wanted| wanted.group.mount.as_ref());
     let mount = match (&status.mount, declared) {

@@ -8,6 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::engine::{Engine, Owner, now};
 use super::poller::{Source, Token};
 use super::proc;
+use super::reserve::{self, Asks};
 use super::services::own_variables;
 use super::spawn::{Failure, Handed, Order, Plan, Spawned, prepare};
 use super::wire::{Command, EXEC_OUTPUT_MAX_BYTES, ExecOutcome, Message};
@@ -58,6 +59,8 @@ impl Engine {
         if self.commands.len() >= COMMANDS_MAX {
             return Err(format!("{COMMANDS_MAX} commands run already; this one is not started"));
         }
+        let known = self.services.values().filter(|entry| entry.process.is_some()).count();
+        reserve::room(Asks::Command, known, self.poller.as_fd()).map_err(|why| format!("the command is not started: {why}"))?;
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
         let (pipe, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
         rustix::io::ioctl_fionbio(&pipe, true).map_err(|error| failed(error.into()))?;
@@ -87,6 +90,7 @@ impl Engine {
         let mut launch = entry.map(|entry| entry.service.spec.launch.clone()).unwrap_or_default();
         launch.argv = command.argv.clone();
         launch.user = command.user.clone().or(launch.user);
+        self.config.grants.check_user(launch.user.as_deref())?;
         let root = || "/".to_owned();
         let own_dir = Some(launch.working_dir).filter(|dir| !dir.is_empty());
         launch.working_dir = command.cwd.clone().or(own_dir).unwrap_or_else(root);
@@ -109,7 +113,12 @@ impl Engine {
             may_mount: false,
             handed: Handed::default(),
         };
-        prepare(order, &self.rights, &self.config.data_dir)
+        let mut plan = prepare(order, &self.rights, self.config.grants.capability_limit(), &self.config.data_dir)?;
+        // Only where there is a process: what is left in a group keeps the next start waiting.
+        if let Some(entry) = entry.filter(|entry| entry.process.is_some()) {
+            plan.place = self.cgroups.beside(&entry.service.spec.group, &entry.service.spec.launch.limits);
+        }
+        Ok(plan)
     }
 
     /// A command has written something.
@@ -127,10 +136,8 @@ impl Engine {
     pub(super) fn command_timed_out(&mut self, id: u64) {
         let Some(command) = self.commands.get_mut(&id) else { return };
         command.timed_out = true;
-        for pid in proc::family(command.pid) {
-            if let Some(stat) = proc::stat(pid) {
-                proc::kill_verified(pid, stat.started);
-            }
+        for (pid, started) in proc::family(command.pid) {
+            proc::kill_verified(pid, started);
         }
         if let Some(group) = proc::pid_of(command.pid) {
             // It is our child and not yet waited for: the number is its group's.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::engine::{Engine, now, say};
 use super::proc;
-use super::state::Event;
+use super::roster::Mark;
+use super::state::{Event, STUCK_AFTER};
 use super::wire::Message;
-use crate::model::{GroupName, Moment};
+use crate::model::{GroupName, Moment, Policy};
 use crate::sys::process::pidfd_signal;
 
 /// How long the supervisor may take for stops in order; then all services are stopped at once.
@@ -18,6 +19,13 @@ const SUPERVISOR_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long orphans may take to vanish after SIGKILL; then they are left to the system.
 const ORPHANS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The longest that an end may take with services of these policies; then something hangs that no patience helps against.
+pub(super) fn longest<'a>(policies: impl Iterator<Item = &'a Policy>) -> Duration {
+    let stop = policies.map(|policy| policy.stop_timeout).max().unwrap_or_default();
+    let others = [ORDERLY_STOP_TIMEOUT, STUCK_AFTER, SUPERVISOR_STOP_TIMEOUT, SUPERVISOR_STOP_TIMEOUT, ORPHANS_TIMEOUT];
+    others.into_iter().fold(stop, Duration::saturating_add)
+}
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +110,7 @@ impl Engine {
                     say("the supervisor has not ordered all stops in time: what still runs is stopped now");
                     self.stop_services(&Event::Stop);
                 }
-                Ending::Services { supervisor_ends }
-                    if self.services.values().all(|entry| entry.service.at_rest() || entry.service.stuck()) =>
-                {
+                Ending::Services { supervisor_ends } if self.services.first_marked(Mark::Restless).is_none() => {
                     if let Some((_, pidfd)) = self.supervisor.process.as_ref().filter(|_| !supervisor_ends) {
                         let _ = pidfd_signal(pidfd.as_fd(), libc::SIGTERM);
                     }
@@ -132,10 +138,8 @@ impl Engine {
     fn kill_orphans(&mut self) -> bool {
         let own = proc::children(std::process::id());
         for child in &own {
-            for pid in proc::family(*child) {
-                if let Some(stat) = proc::stat(pid) {
-                    proc::kill_verified(pid, stat.started);
-                }
+            for (pid, started) in proc::family(*child) {
+                proc::kill_verified(pid, started);
             }
         }
         !own.is_empty()

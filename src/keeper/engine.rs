@@ -4,7 +4,7 @@
 //! What concerns services is in `services.rs`, requests in `requests.rs`, the supervisor in `link.rs`, commands in
 //! `commands.rs`, the end in `ending.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -16,23 +16,31 @@ use rustix::time::{ClockId, clock_gettime};
 use super::cgroup::Cgroups;
 use super::commands::Running;
 use super::config::KeeperConfig;
+use super::confine::Confinement;
 use super::ending::Ending;
 use super::error::KeeperError;
 use super::exchange::Exchange;
 use super::journal::Journal;
 use super::link::{Link, Supervisor};
-use super::log::Scratch;
+use super::log::{READ_BYTES, Scratch};
 use super::poller::{Poller, Source, Token};
 use super::proc;
 use super::rights::Rights;
-use super::services::Entry;
+use super::roster::{Mark, Roster};
 use super::state::{Context, Event};
+use super::unit::Unit;
 use super::wire::PACKET_MAX_BYTES;
-use crate::model::{Digest, Exit, GroupName, Moment, Now, Timestamp};
+use crate::model::{Digest, Exit, GroupName, LogStream, Moment, Now, Timestamp};
 use crate::sys::process::{Child, OneThread, read_signals, set_slice, signal_fd, wait};
 
-/// How much of one service's output is read in one turn, so that a flood delays nobody else for long.
-const READ_BYTES: usize = 64 * 1024;
+/// How soon the journal is tried again where it cannot be written.
+const JOURNAL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Most children that are collected in one turn: whoever makes them faster than that must not hold up all else.
+const REAPED_PER_TURN: usize = 1024;
+
+/// Woken so much later than it wanted to be, this process was stopped, or the machine was.
+const HELD_UP: Duration = Duration::from_secs(1);
 
 /// How long the keeper, and a child of it that is not yet its program, wants a processor at once, in nanoseconds: the
 /// shortest there is. It does little each time, and where all processors are taken it is let in before whoever computes.
@@ -51,12 +59,14 @@ pub(super) struct Engine {
     pub(super) one_thread: OneThread,
     pub(super) config: KeeperConfig,
     pub(super) rights: Rights,
+    /// Of the supervisor.
+    pub(super) confinement: Confinement,
     pub(super) cgroups: Cgroups,
     pub(super) boot_id: String,
     pub(super) poller: Poller,
     signals: OwnedFd,
     _signals_token: Token,
-    pub(super) services: BTreeMap<GroupName, Entry>,
+    pub(super) services: Roster,
     /// Every child that is known, by its process id.
     pub(super) children: BTreeMap<u32, Owner>,
     pub(super) supervisor: Supervisor,
@@ -67,13 +77,19 @@ pub(super) struct Engine {
     pub(super) commands: BTreeMap<u64, Running>,
     pub(super) command_ids: u64,
     pub(super) journal: Journal,
-    pub(super) journal_failed: bool,
+    /// Why it cannot be written, while that is so.
+    pub(super) journal_failed: Option<String>,
+    journal_again: Option<Moment>,
     /// Something has happened that the journal may have to tell.
     pub(super) journal_due: bool,
     /// Tasks that an earlier keeper saw done.
     pub(super) done: BTreeMap<GroupName, Digest>,
     pub(super) ending: Option<Ending>,
     pub(super) buffer: Vec<u8>,
+    /// Outputs that have something for the next read.
+    pub(super) unread: BTreeSet<(GroupName, LogStream)>,
+    /// When they are looked after again.
+    pub(super) outputs_due: Option<Moment>,
     /// Through which outputs are looked at.
     pub(super) scratch: Rc<Scratch>,
     /// Descriptors that this process keeps when it becomes another program, beside outputs.
@@ -81,8 +97,16 @@ pub(super) struct Engine {
     /// Which file this program is, and under which name: where its successor will be.
     pub(super) program: PathBuf,
     pub(super) exchange: Option<Exchange>,
+    /// The service manager that started this process and wants to hear of it.
+    pub(super) unit: Option<Unit>,
+    /// Children have ended that are not collected yet.
+    reaping: bool,
+    /// How long the machine has slept since it began.
+    asleep: Duration,
     /// Who is in which session, as found in this turn of the loop.
     pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
+    /// Children that came to us as orphans, as found in this turn of the loop and since children were collected last.
+    pub(super) orphans: Option<Vec<u32>>,
 }
 
 impl Engine {
@@ -91,11 +115,14 @@ impl Engine {
         // Without it everything goes on, later where programs that compute take all processors.
         let _ = set_slice(SLICE_NS);
         let rights = Rights::find(&one_thread, &config.data_dir);
+        let confinement = Confinement::find(&one_thread, &config.grants, &rights)?;
+        for lack in &confinement.lacks {
+            say(lack);
+        }
         let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
-        let signals =
-            signal_fd(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).map_err(KeeperError::setup("take signals"))?;
+        let signals = signal_fd(&super::SIGNALS).map_err(KeeperError::setup("take signals"))?;
         let mut poller = Poller::new().map_err(KeeperError::setup("make an epoll instance"))?;
         let signals_token = poller.add(&signals, Source::Signals).map_err(KeeperError::setup("wait for signals"))?;
         let boot_id = proc::boot_id().map_err(KeeperError::setup("read the boot id"))?;
@@ -103,17 +130,18 @@ impl Engine {
         for words in words {
             say(&words);
         }
-        let scratch = Rc::new(Scratch::new().map_err(KeeperError::setup("make a pipe"))?);
+        let scratch = Rc::new(Scratch::new(&config.data_dir).map_err(KeeperError::setup("make a pipe"))?);
         let mut engine = Self {
             one_thread,
             config,
             rights,
+            confinement,
             cgroups,
             boot_id,
             poller,
             signals,
             _signals_token: signals_token,
-            services: BTreeMap::new(),
+            services: Roster::default(),
             children: BTreeMap::new(),
             supervisor: Supervisor::default(),
             link: None,
@@ -122,25 +150,26 @@ impl Engine {
             command_ids: 0,
             commands: BTreeMap::new(),
             journal,
-            journal_failed: false,
+            journal_failed: None,
+            journal_again: None,
             journal_due: true,
             done: BTreeMap::new(),
             ending: None,
             buffer: vec![0; READ_BYTES],
+            unread: BTreeSet::new(),
+            outputs_due: None,
             scratch,
             kept: Vec::new(),
             program: super::exchange::own_program(),
             exchange: None,
+            unit: Unit::from_environment(now().moment),
+            reaping: false,
+            asleep: asleep(),
             sessions: None,
+            orphans: None,
         };
         engine.adopt_all(saved);
-        for (group, members) in engine.cgroups.populated() {
-            if !engine.services.contains_key(&group) {
-                say(&format!(
-                    "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
-                ));
-            }
-        }
+        engine.name_unrecorded();
         Ok(engine)
     }
 
@@ -156,15 +185,23 @@ impl Engine {
             self.write_journal();
             self.flush_link();
             self.advance_exchange();
+            self.tell_unit();
             if self.advance_ending() {
                 self.lay_down();
                 self.cgroups.close();
                 return Ok(());
             }
-            let sources = self.poller.wait(self.until_deadline()).map_err(KeeperError::setup("wait for what happens next"))?;
-            self.sessions = None;
+            let next = self.next_deadline();
+            let wait = next.map(|next| next.since(now().moment));
+            let sources = self.poller.wait(wait).map_err(KeeperError::setup("wait for what happens next"))?;
+            (self.sessions, self.orphans) = (None, None);
+            self.look_at_clocks(next);
             for source in sources {
                 self.ready(source);
+            }
+            self.read_outputs();
+            if std::mem::take(&mut self.reaping) {
+                self.reap();
             }
             self.fire_deadlines();
         }
@@ -175,12 +212,8 @@ impl Engine {
             Source::Signals => self.take_signals(),
             Source::Link => self.read_link(),
             Source::Status(group) => self.read_status(&group),
-            Source::Output(group, stream) => {
-                let time = now().wall;
-                if let Some(entry) = self.services.get_mut(&group) {
-                    entry.take_output(stream, &mut self.buffer, time);
-                }
-            }
+            Source::Output(group, stream) => self.output_written(group, stream),
+            Source::Forward(group) => self.forward_ready(&group),
             Source::Command(id) => self.read_command(id),
             Source::Notify(group) => self.read_notify(&group),
             Source::ReadyPipe(group) => self.read_ready_pipe(&group),
@@ -199,9 +232,15 @@ impl Engine {
         }
     }
 
-    /// Collects every child that has ended, known or orphaned.
+    /// Collects children that have ended, known or orphaned, and then sees to what follows from each: all there are, or so many
+    /// that others may wait no longer.
     pub(super) fn reap(&mut self) {
-        while let Ok(Some((pid, exit))) = wait(Child::PeekAny) {
+        let (mut ended, mut more) = (Vec::new(), true);
+        for _ in 0..REAPED_PER_TURN {
+            let Ok(Some((pid, exit))) = wait(Child::PeekAny) else {
+                more = false;
+                break;
+            };
             if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
                 // What it said last comes first: it may have named another main process.
                 self.read_ready_pipe(&group);
@@ -215,36 +254,58 @@ impl Engine {
                 }
             }
             if wait(Child::Reap(pid)).is_err() {
-                return;
+                more = false;
+                break;
             }
+            ended.extend(owner.map(|owner| (owner, exit)));
+        }
+        // Whoever has lost its parent by these ends has come to us: one look shows all of them.
+        self.orphans = None;
+        for (owner, exit) in ended {
             match owner {
-                Some(Owner::Service(group)) => self.service_ended(&group, exit),
-                Some(Owner::Supervisor) => self.supervisor_ended(exit),
-                Some(Owner::Command(id)) => self.command_ended(id, exit),
-                None => {}
+                Owner::Service(group) => self.service_ended(&group, exit),
+                Owner::Supervisor => self.supervisor_ended(exit),
+                Owner::Command(id) => self.command_ended(id, exit),
             }
         }
+        self.reaping = more;
         self.look_after_clearing();
     }
 
-    fn until_deadline(&self) -> Option<Duration> {
-        let services = self.services.values().filter_map(|entry| entry.service.deadline());
+    fn next_deadline(&mut self) -> Option<Moment> {
+        let services = self.services.next_moment();
         let commands = self.commands.values().filter_map(Running::deadline);
         let others = [
             self.supervisor.restart_at(),
             self.ending.as_ref().and_then(Ending::deadline),
             self.exchange.map(Exchange::deadline),
+            self.unit.as_ref().and_then(Unit::deadline),
+            self.outputs_due,
+            self.journal_again,
         ];
-        let next = services.chain(commands).chain(others.into_iter().flatten()).min()?;
-        Some(next.since(now().moment))
+        let at_once = (self.reaping || !self.unread.is_empty()).then_some(Moment::default());
+        services.into_iter().chain(commands).chain(others.into_iter().flatten()).chain(at_once).min()
+    }
+
+    /// After the machine has slept, or this process was stopped, nobody can have been heard: what is due is done once, but
+    /// watchdogs count anew.
+    fn look_at_clocks(&mut self, next: Option<Moment>) {
+        let (moment, asleep) = (now().moment, asleep());
+        let slept = asleep.saturating_sub(self.asleep) >= HELD_UP;
+        self.asleep = asleep;
+        if slept || next.is_some_and(|next| next > Moment::default() && moment.since(next) >= HELD_UP) {
+            for entry in self.services.values_mut() {
+                entry.service.unheard(moment);
+            }
+        }
     }
 
     fn fire_deadlines(&mut self) {
         let moment = now().moment;
         let due = |deadline: Option<Moment>| deadline.is_some_and(|deadline| deadline <= moment);
-        let groups: Vec<GroupName> =
-            self.services.iter().filter(|(_, entry)| due(entry.service.deadline())).map(|(group, _)| group.clone()).collect();
-        for group in groups {
+        for group in self.services.due_by(moment) {
+            // What it has said counts first: a keeper that stood still must not take it for silence.
+            self.read_notify(&group);
             self.feed(&group, Event::Tick);
         }
         let late: Vec<u64> = self.commands.iter().filter(|(_, command)| due(command.deadline())).map(|(id, _)| *id).collect();
@@ -253,6 +314,10 @@ impl Engine {
         }
         if due(self.supervisor.restart_at()) {
             self.start_supervisor();
+        }
+        self.look_after_outputs(moment);
+        if due(self.journal_again) {
+            (self.journal_again, self.journal_due) = (None, true);
         }
     }
 
@@ -278,33 +343,52 @@ impl Engine {
         if !std::mem::take(&mut self.journal_due) {
             return;
         }
-        let mut result = Ok(());
-        for entry in self.services.values_mut().filter(|entry| entry.unsaved) {
+        let mut failed = None;
+        for group in self.services.marked(Mark::Unsaved) {
+            let Some(entry) = self.services.get_mut(&group) else { continue };
             let started = entry.held().map(|(_, record)| record.started);
             match self.journal.write(&entry.service, started) {
-                Ok(()) => entry.unsaved = false,
-                Err(error) => result = Err(error),
+                // Whoever was told that it was not written is told that it is.
+                Ok(()) => (entry.unsaved, entry.dirty) = (false, entry.dirty || self.journal_failed.is_some()),
+                Err(error) => {
+                    entry.dirty |= self.journal_failed.is_none();
+                    failed = Some(error.to_string());
+                }
             }
         }
-        if let Err(error) = &result
-            && !self.journal_failed
-        {
-            say(&format!("who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"));
+        match (&failed, &self.journal_failed) {
+            (Some(error), None) => {
+                say(&format!(
+                    "who runs cannot be written down: {error}; if the keeper dies now, its successor does not know them"
+                ));
+            }
+            (None, Some(_)) => say("who runs is written down again"),
+            (Some(_), Some(_)) | (None, None) => {}
         }
-        self.journal_failed = result.is_err();
-        // Tried again when something happens next.
-        self.journal_due = self.journal_failed;
+        self.journal_again = failed.as_ref().map(|_| now().moment.after(JOURNAL_AGAIN));
+        self.journal_failed = failed;
     }
 }
 
-/// Both clocks. The one for waiting goes on while the machine sleeps, and never jumps.
+/// Both clocks. The one for waiting never jumps, and stands still while the machine sleeps: nobody could do anything then.
 pub(super) fn now() -> Now {
     let ms = |id| {
         let time = clock_gettime(id);
         let ms = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
         u64::try_from(ms).unwrap_or(0)
     };
-    Now { moment: Moment(ms(ClockId::Boottime)), wall: Timestamp(ms(ClockId::Realtime)) }
+    Now { moment: Moment(ms(ClockId::Monotonic)), wall: Timestamp(ms(ClockId::Realtime)) }
+}
+
+/// How long the machine has slept since it began: by so much, the clock of moments is ahead of that of work done.
+fn asleep() -> Duration {
+    let span = |id| {
+        let time = clock_gettime(id);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    // In this order, what passes between the two looks never makes it longer.
+    let with = span(ClockId::Boottime);
+    with.saturating_sub(span(ClockId::Monotonic))
 }
 
 /// The keeper's own words, for whoever reads its standard error.

@@ -40,6 +40,21 @@ pub enum KeeperError {
         /// The newest that this program reads.
         known: u64,
     },
+    /// The supervisor was to run as a user that this process cannot become.
+    #[error(
+        "the supervisor cannot run as user `{name}`, as `user` in supervisor.toml wants it; nothing was started: start it with the \
+         rights to change users (CAP_SETUID, CAP_SETGID), or write `user = \"root\"`"
+    )]
+    NoUser {
+        /// Its name.
+        name: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The data folder holds what another user wrote.
+    #[error("{0}")]
+    NotOurs(String),
     /// The kernel refused something that the keeper cannot do without.
     #[error("the keeper cannot {step}")]
     Setup {

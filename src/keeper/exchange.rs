@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::engine::{Engine, now, say};
+use super::roster::Mark;
 use super::{ASK_VERSION, RESUME, STATE_VERSION, proc};
 use crate::model::Moment;
 use crate::sys::process::{Image, OneThread, close_on_exec_from, pidfd_signal, place_fd, reset_signals};
@@ -58,8 +59,11 @@ impl Engine {
             return;
         }
         let program = self.program.display().to_string();
+        self.unit_reloads();
         if let Err(why) = ask_version(&self.one_thread, &self.program) {
-            say(&format!("the keeper does not become `{program}`: {why}; nothing was changed, and services run on"));
+            let words = format!("the keeper does not become `{program}`: {why}; nothing was changed, and services run on");
+            say(&words);
+            self.unit_stays(&words);
             return;
         }
         say(&format!("the keeper becomes `{program}`; services run on"));
@@ -87,13 +91,16 @@ impl Engine {
             let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
         }
         exchange.killed |= late;
-        let waits = self.supervisor.process.is_some() || self.services.values().any(|entry| entry.service.spawning());
+        let waits = self.supervisor.process.is_some() || self.services.first_marked(Mark::Spawning).is_some();
         if waits && exchange.starts_until > moment {
             return;
         }
         self.exchange = None;
         let why = self.become_program();
-        say(&format!("the keeper cannot become `{}`: {why}; it goes on as it was, and services run on", self.program.display()));
+        let program = self.program.display();
+        let words = format!("the keeper cannot become `{program}`: {why}; it goes on as it was, and services run on");
+        say(&words);
+        self.unit_stays(&words);
         self.start_supervisor();
     }
 
@@ -105,7 +112,7 @@ impl Engine {
         }
         self.journal_due = true;
         self.write_journal();
-        if self.journal_failed {
+        if self.journal_failed.is_some() {
             return "who runs cannot be written down".to_owned();
         }
         let handed = match self.hand_over() {

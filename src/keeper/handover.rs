@@ -19,7 +19,7 @@ use super::log::Output;
 use super::notify::Voice;
 use super::services::Entry;
 use super::wire::{Fields, Writer};
-use crate::model::{GroupName, LogStream};
+use crate::model::{GroupName, LogLosses, LogStream};
 use crate::sys::process::inherited_fd;
 
 /// Name of outputs, which are only kept open until the next program has opened them anew.
@@ -40,8 +40,8 @@ const STREAMS: [LogStream; 2] = [LogStream::Stdout, LogStream::Stderr];
 /// What was handed over.
 pub(super) struct Handover {
     kept: Vec<(String, OwnedFd)>,
-    /// Beginnings of lines.
-    partial: BTreeMap<GroupName, [Vec<u8>; 2]>,
+    /// Beginnings of lines, and what got lost.
+    lines: BTreeMap<GroupName, ([Vec<u8>; 2], LogLosses)>,
     /// What is kept open for services.
     of_services: Vec<(GroupName, String, OwnedFd)>,
     /// What services get so that the kernel kills them before the keeper.
@@ -64,11 +64,13 @@ impl Handover {
             let record = Fields::parse(record).map_err(invalid)?;
             kept.push((record.text(1).map_err(invalid)?, inherited_fd(record.i32(2).map_err(invalid)?)?));
         }
-        let mut partial = BTreeMap::new();
+        let mut lines = BTreeMap::new();
         for record in fields.list(2) {
             let record = Fields::parse(record).map_err(invalid)?;
             let part = |tag| record.bytes(tag).map(<[u8]>::to_vec).unwrap_or_default();
-            partial.insert(record.parsed(1).map_err(invalid)?, [part(2), part(3)]);
+            let count = |tag| record.u64(tag).unwrap_or(0);
+            let lost = LogLosses { lines: count(4), bytes: count(5), unforwarded: count(6), trouble: String::new() };
+            lines.insert(record.parsed(1).map_err(invalid)?, ([part(2), part(3)], lost));
         }
         let limit = |tag| fields.optional(tag, Fields::u64).map_err(invalid);
         let mut of_services = Vec::new();
@@ -78,7 +80,7 @@ impl Handover {
             of_services.push((record.parsed(1).map_err(invalid)?, record.text(2).map_err(invalid)?, descriptor));
         }
         let oom_score = fields.optional(6, Fields::i32).map_err(invalid)?;
-        Ok(Self { kept, partial, of_services, oom_score, open_files: Rlimit { current: limit(3)?, maximum: limit(4)? } })
+        Ok(Self { kept, lines, of_services, oom_score, open_files: Rlimit { current: limit(3)?, maximum: limit(4)? } })
     }
 }
 
@@ -106,11 +108,12 @@ impl Engine {
         for (group, [socket, pipe]) in voices {
             self.regain_voice(&group, socket, pipe);
         }
-        for (group, partial) in handed.partial {
+        for (group, (partial, lost)) in handed.lines {
             if let Some(output) = self.services.get_mut(&group).and_then(Entry::output) {
                 for (stream, bytes) in STREAMS.into_iter().zip(partial) {
                     *output.partial(stream) = bytes;
                 }
+                output.add_losses(&lost);
             }
         }
         self.kept = handed.kept.into_iter().filter(|(name, _)| name != OUTPUT).collect();
@@ -122,14 +125,14 @@ impl Engine {
         for (name, descriptor) in &self.kept {
             writer.record(1, |inner| write_descriptor(inner, name, descriptor.as_raw_fd()));
         }
-        for (group, entry) in &mut self.services {
+        for (group, entry) in self.services.iter_mut() {
             let Some(output) = entry.output() else { continue };
             for stream in STREAMS {
                 writer.record(1, |inner| write_descriptor(inner, OUTPUT, output.keeper_end(stream).as_raw_fd()));
             }
-            writer.record(2, |inner| write_partial(inner, group, output));
+            writer.record(2, |inner| write_lines(inner, group, output));
         }
-        for (group, entry) in &self.services {
+        for (group, entry) in self.services.iter() {
             for (name, descriptor) in of_service(entry) {
                 writer.record(5, |inner| {
                     inner.text(1, &group.to_string()).text(2, &name).i32(3, descriptor.as_raw_fd());
@@ -179,9 +182,11 @@ fn write_descriptor(writer: &mut Writer, name: &str, number: i32) {
     writer.text(1, name).i32(2, number);
 }
 
-fn write_partial(writer: &mut Writer, group: &GroupName, output: &mut Output) {
+fn write_lines(writer: &mut Writer, group: &GroupName, output: &mut Output) {
     writer.text(1, &group.to_string());
     for (tag, stream) in (2..).zip(STREAMS) {
         writer.bytes(tag, output.partial(stream));
     }
+    let lost = output.losses_at_end();
+    writer.u64(4, lost.lines).u64(5, lost.bytes).u64(6, lost.unforwarded);
 }

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use super::proc;
 use crate::model::GroupName;
 
-/// The descriptor's number in the service is this or above: out of the way of those that a program is told of.
+/// The descriptor's number in the service is this or above: out of the way of those that a program may choose itself.
 const NUMBER_MIN: i32 = 100;
 
 fn path(data_dir: &Path, group: &GroupName) -> PathBuf {
@@ -27,15 +27,20 @@ fn path(data_dir: &Path, group: &GroupName) -> PathBuf {
 /// Makes the file for [`take`]; the keeper itself keeps it open nowhere.
 pub(super) fn prepare(data_dir: &Path, group: &GroupName) -> io::Result<CString> {
     let path = path(data_dir, group);
-    if let Some(dir) = path.parent() {
-        super::log::private_dir(dir)?;
+    let open = || fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    match (open(), path.parent()) {
+        (Err(error), Some(dir)) if error.kind() == io::ErrorKind::NotFound => {
+            super::log::private_dir(dir)?;
+            open()?;
+        }
+        (opened, _) => drop(opened?),
     }
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-/// Takes the lock for this process and all that it will start. Runs in the child, before it gives up its rights.
-pub(super) fn take(path: &CString) -> io::Result<()> {
+/// Takes the lock for this process and all that it will start. Its number is none below `beyond`, which others are put at.
+/// Runs in the child, before it gives up its rights.
+pub(super) fn take(path: &CString, beyond: i32) -> io::Result<()> {
     let file = open(path.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -43,7 +48,9 @@ pub(super) fn take(path: &CString) -> io::Result<()> {
         // A file system without locks: then there is none.
         Err(_) => return Ok(()),
     }
-    let kept = rustix::io::fcntl_dupfd_cloexec(&file, NUMBER_MIN).unwrap_or(file);
+    let kept = rustix::io::fcntl_dupfd_cloexec(&file, NUMBER_MIN.max(beyond));
+    // Where so few descriptors are allowed, a lower number is better than no lock.
+    let kept = kept.or_else(|_| rustix::io::fcntl_dupfd_cloexec(&file, beyond))?;
     rustix::io::fcntl_setfd(&kept, rustix::io::FdFlags::empty())?;
     // Open for as long as the process is there.
     let _ = kept.into_raw_fd();
@@ -54,6 +61,13 @@ pub(super) fn take(path: &CString) -> io::Result<()> {
 pub(super) fn is_held(data_dir: &Path, group: &GroupName) -> bool {
     let Ok(file) = File::open(path(data_dir, group)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
+/// Services whose lock somebody holds.
+pub(super) fn held(data_dir: &Path) -> Vec<GroupName> {
+    let files = fs::read_dir(data_dir.join("keeper").join("locks")).into_iter().flatten().flatten();
+    let groups = files.filter_map(|file| file.file_name().to_str()?.parse::<GroupName>().ok());
+    groups.filter(|group| is_held(data_dir, group)).collect()
 }
 
 /// Who holds a service's lock: process ids with their starts, the one first that leads them.
@@ -70,7 +84,9 @@ pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let own = std::process::id();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != own);
-    let mut found: Vec<(u32, proc::Stat)> = pids.filter(has_it).filter_map(|pid| Some((pid, proc::stat(pid)?))).collect();
+    // Who it is comes first: one that gets the number of a holder that has ended is not taken for it.
+    let found = pids.filter_map(|pid| Some((pid, proc::stat(pid)?))).filter(|(pid, _)| has_it(pid));
+    let mut found: Vec<(u32, proc::Stat)> = found.collect();
     found.sort_by_key(|(pid, stat)| (stat.session != *pid, stat.started, *pid));
     found.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()
 }
@@ -99,7 +115,7 @@ mod tests {
         let mut holder = holder.spawn().unwrap();
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         assert!(is_held(data.path(), &group));
-        assert_eq!(take(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(take(&path, 3).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let found = holders(data.path(), &group);
         assert!(found.iter().any(|(pid, _)| *pid == holder.id()), "{found:?}");
         for (pid, started) in found {

@@ -7,16 +7,22 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::confine::groups_of_user;
 use super::engine::{Engine, Owner, end_words, now, say};
+use super::folders;
 use super::poller::{Source, Token};
 use super::proc;
+use super::roster::Mark;
 use super::services::abandon;
 use super::spawn::environment_of_keeper;
-use super::wire::{Hello, Message, PACKET_MAX_BYTES, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message};
+use super::wire::{
+    Hello, Message, PACKET_MAX_BYTES, PROTOCOL_MINOR, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message,
+};
 use crate::model::{Exit, GroupName, Moment};
 use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice};
 
@@ -45,6 +51,10 @@ pub(super) struct Supervisor {
     started: Moment,
     short_lives: u32,
     restart_at: Option<Moment>,
+    /// It has said that its API answers.
+    pub(super) serving: bool,
+    /// How the last one ended, in words.
+    pub(super) ended: Option<String>,
 }
 
 impl Supervisor {
@@ -114,16 +124,18 @@ impl Engine {
         rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4 * PACKET_MAX_BYTES)
             .map_err(|error| format!("no buffer for the socket: {error}"))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| format!("no socket that does not block: {error}"))?;
+        let writable = self.make_folders()?;
+        let groups = self.confinement.user.as_ref().map(groups_of_user).unwrap_or_default();
         let image = self.supervisor_image();
         let (one_thread, soft_limit) = (&self.one_thread, self.rights.open_files);
         let keeper = rustix::process::getpid();
         let oom_score = self.rights.oom_score.to_string();
+        let (confinement, rights) = (&self.confinement, &self.rights);
+        let cannot = |(step, error): (&str, std::io::Error)| {
+            say(&format!("the supervisor cannot be shut in: {step}: {error}"));
+            127
+        };
         let child = || {
-            // It makes no sense without its keeper, and must never meet the next one's.
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-            if rustix::process::getppid() != Some(keeper) {
-                return 127;
-            }
             // A session of its own: what a terminal sends to the keeper is the keeper's to pass on.
             let _ = rustix::process::setsid();
             let _ = close_on_exec_from(3);
@@ -132,8 +144,19 @@ impl Engine {
             if place_fd(one_thread, theirs.as_fd(), SOCKET_NUMBER).is_err() {
                 return 127;
             }
+            if let Err(failure) = confinement.become_user(&groups, rights) {
+                return cannot(failure);
+            }
+            // It makes no sense without its keeper, and must never meet the next one's. Becoming another user undoes it.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            if rustix::process::getppid() != Some(keeper) {
+                return 127;
+            }
             reset_signals();
             let _ = set_slice(0);
+            if let Err(failure) = confinement.enter(&writable) {
+                return cannot(failure);
+            }
             let error = image.exec();
             say(&format!("the supervisor's program cannot be executed: {error}"));
             127
@@ -151,16 +174,10 @@ impl Engine {
             entry.dirty = true;
         }
         self.link_generation += 1;
-        let hello = Hello {
-            version: PROTOCOL_VERSION,
-            keeper_pid: std::process::id(),
-            boot_id: self.boot_id.clone(),
-            namespaces: self.rights.namespaces.clone(),
-        };
         self.link = Some(Link {
             socket: ours,
             token,
-            hello: Some(Message::Hello(hello)),
+            hello: Some(Message::Hello(self.hello())),
             gone: BTreeSet::new(),
             snapshot_due: true,
             answers: VecDeque::new(),
@@ -168,6 +185,31 @@ impl Engine {
             wanted: (true, false),
         });
         Ok(())
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            version: PROTOCOL_VERSION,
+            minor: PROTOCOL_MINOR,
+            keeper_pid: std::process::id(),
+            boot_id: self.boot_id.clone(),
+            namespaces: self.rights.namespaces.clone(),
+            supervisor_user: self.confinement.user.as_ref().map(|user| user.name.clone()),
+            lacks: self.confinement.lacks.clone(),
+        }
+    }
+
+    /// Makes the folders that the supervisor writes; they are all that it can.
+    fn make_folders(&self) -> Result<Vec<PathBuf>, String> {
+        let owner = self.confinement.owner(&self.rights);
+        folders::settle(&self.config.data_dir, owner)?;
+        let mut writable: Vec<PathBuf> = folders::written(&self.config.data_dir).collect();
+        if let Some(folder) = &self.config.grants.socket_folder {
+            // Where it cannot be made, the supervisor finds that, and says what to do.
+            let _ = folders::make_socket_folder(folder, owner);
+            writable.push(folder.clone());
+        }
+        Ok(writable)
     }
 
     fn supervisor_image(&self) -> Image {
@@ -178,13 +220,21 @@ impl Engine {
         };
         let mut arguments = vec![c"tagfall".to_owned(), c"supervisor".to_owned()];
         arguments.extend(self.config.supervisor_args.iter().map(|argument| c_string(argument.as_bytes())));
-        let environment = environment_of_keeper(SOCKET_ENV, &SOCKET_NUMBER.to_string());
+        let mut changes = vec![(SOCKET_ENV, Some(SOCKET_NUMBER.to_string()))];
+        if let Some(user) = &self.confinement.user {
+            // What is the keeper's own would lead it to files that are not its own.
+            let home = self.config.data_dir.display().to_string();
+            changes.extend([("HOME", Some(home)), ("USER", Some(user.name.clone())), ("LOGNAME", Some(user.name.clone()))]);
+            changes.extend(["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"].map(|key| (key, None)));
+        }
+        let environment = environment_of_keeper(&changes);
         Image::new(vec![program], arguments, environment)
     }
 
     /// The supervisor was waited for.
     pub(super) fn supervisor_ended(&mut self, exit: Exit) {
         self.supervisor.process = None;
+        (self.supervisor.serving, self.supervisor.ended) = (false, Some(end_words(exit)));
         self.cut_link();
         if self.ending.is_some() {
             self.supervisor_is_away();
@@ -286,8 +336,9 @@ impl Engine {
             }
         }
         let now = now();
-        for entry in self.services.values_mut().filter(|entry| entry.dirty) {
-            if !link.send(&Message::Report(Box::new(entry.service.report(now)))) {
+        while let Some(group) = self.services.first_marked(Mark::Unreported) {
+            let Some(entry) = self.services.get_mut(&group) else { return };
+            if !link.send(&Message::Report(Box::new(entry.report(now, self.journal_failed.as_deref())))) {
                 return;
             }
             entry.dirty = false;

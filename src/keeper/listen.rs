@@ -4,14 +4,16 @@
 //! closed when the service stops for good or no longer asks for them. To add a kind of address: a row in [`Address::parse`]
 //! and in [`Address::open`]; what is written in `group.toml` is checked by `manifest`.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
 
+use super::beneath::{give, parent};
 use super::engine::Engine;
 use super::spawn::owner_of;
 use crate::model::GroupName;
@@ -26,14 +28,32 @@ pub(super) struct Held {
     name: String,
     fd: OwnedFd,
     /// To be taken away with it.
-    path: Option<PathBuf>,
+    _place: Option<Place>,
 }
 
-impl Drop for Held {
+/// Where a socket has its name, and which file it is: a path may lead elsewhere by the time that it is taken away.
+struct Place {
+    dir: OwnedFd,
+    name: OsString,
+    file: (u64, u64),
+}
+
+impl Place {
+    /// Of a socket that is there already.
+    fn of(path: &Path) -> Option<Self> {
+        let (dir, name) = parent(path, false).ok()?;
+        let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+        is_socket.then_some(Self { dir, name, file: (stat.st_dev, stat.st_ino) })
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // A left over path is recognised and taken away by the next one who opens it.
-            let _ = std::fs::remove_file(path);
+        let found = statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        if found.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.file) {
+            // What is left over is recognised and taken away by the next one who opens it.
+            let _ = unlinkat(&self.dir, &self.name, AtFlags::empty());
         }
     }
 }
@@ -43,8 +63,8 @@ impl Held {
     pub(super) fn inherited(entry: &str, fd: OwnedFd) -> Option<Self> {
         let address = Address::parse(entry).ok()?;
         let name = address.name();
-        let path = if let Address::Unix(path) = address { Some(path) } else { None };
-        Some(Self { entry: entry.to_owned(), name, fd, path })
+        let place = if let Address::Unix(path) = &address { Place::of(path) } else { None };
+        Some(Self { entry: entry.to_owned(), name, fd, _place: place })
     }
 
     pub(super) fn entry(&self) -> (&str, &OwnedFd) {
@@ -86,15 +106,15 @@ impl Address {
         }
     }
 
-    fn open(&self, owner: (u32, u32)) -> io::Result<OwnedFd> {
+    fn open(&self, owner: (u32, u32)) -> io::Result<(OwnedFd, Option<Place>)> {
         match self {
             Self::Tcp(address) => {
                 let socket = inet(address, SocketType::STREAM)?;
                 listen(&socket, BACKLOG)?;
-                Ok(socket)
+                Ok((socket, None))
             }
-            Self::Udp(address) => inet(address, SocketType::DGRAM),
-            Self::Unix(path) => unix(path, owner),
+            Self::Udp(address) => inet(address, SocketType::DGRAM).map(|socket| (socket, None)),
+            Self::Unix(path) => unix(path, owner).map(|(socket, place)| (socket, Some(place))),
         }
     }
 }
@@ -110,35 +130,44 @@ fn inet(address: &SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn unix(path: &Path, (uid, gid): (u32, u32)) -> io::Result<OwnedFd> {
+fn unix(path: &Path, (uid, gid): (u32, u32)) -> io::Result<(OwnedFd, Place)> {
     let address = SocketAddrUnix::new(path)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    take_away_left_over(path, &address)?;
-    bind(&socket, &address)?;
+    let (dir, name) = parent(path, false)?;
+    take_away_left_over(&dir, &name, &address)?;
     // Who may connect is decided by the folder that it lies in, as for a socket that systemd holds.
-    rustix::fs::chmod(path, Mode::from_raw_mode(0o666))?;
-    if uid != rustix::process::geteuid().as_raw() {
-        rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    let before = rustix::process::umask(Mode::from_raw_mode(0o111));
+    let bound = bind(&socket, &address);
+    rustix::process::umask(before);
+    bound?;
+    // By its folder from here on: whoever may write to that may have put something else in its place by now.
+    let found = openat(&dir, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&found)?;
+    let own = rustix::process::geteuid().as_raw();
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_uid != own || stat.st_nlink != 1 {
+        return Err(io::Error::other("something else was put in its place at once"));
+    }
+    if uid != own {
+        give(&found, Some(uid), Some(gid))?;
     }
     listen(&socket, BACKLOG)?;
-    Ok(socket)
+    Ok((socket, Place { dir, name, file: (stat.st_dev, stat.st_ino) }))
 }
 
 /// Removes a socket behind which nobody listens any more; nothing else.
-fn take_away_left_over(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt as _;
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
+fn take_away_left_over(dir: &OwnedFd, name: &OsStr, address: &SocketAddrUnix) -> io::Result<()> {
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Socket => {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             match connect(&probe, address) {
-                Err(rustix::io::Errno::CONNREFUSED) => std::fs::remove_file(path),
+                Err(rustix::io::Errno::CONNREFUSED) => Ok(unlinkat(dir, name, AtFlags::empty())?),
                 Ok(()) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
             }
         }
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -152,6 +181,7 @@ fn explain(entry: &str, error: &io::Error) -> String {
             )
         }
         Some(libc::EADDRNOTAVAIL) => format!("{what}: this host does not have the address"),
+        Some(libc::ELOOP) => format!("{what}: a link on the way there is none of root's, so it is not followed"),
         Some(libc::ENOENT) => format!("{what}: the folder it lies in does not exist; make it, or choose another one"),
         _ if error.kind() == io::ErrorKind::AddrInUse => format!("{what}: another program listens there; stop it"),
         _ if error.kind() == io::ErrorKind::AlreadyExists => format!("{what}: something that is no socket is in its place"),
@@ -200,10 +230,8 @@ impl Engine {
 
 fn open(entry: &str, owner: (u32, u32)) -> Result<Held, String> {
     let address = Address::parse(entry)?;
-    let fd = address.open(owner).map_err(|error| explain(entry, &error))?;
-    let name = address.name();
-    let path = if let Address::Unix(path) = address { Some(path) } else { None };
-    Ok(Held { entry: entry.to_owned(), name, fd, path })
+    let (fd, place) = address.open(owner).map_err(|error| explain(entry, &error))?;
+    Ok(Held { entry: entry.to_owned(), name: address.name(), fd, _place: place })
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use rustix::fs::CWD;
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount, open_tree, unmount,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use super::beneath::{below, folder};
 use crate::model::View;
 use crate::sys::process::{OneThread, mount_read_only, unshare_mounts};
 
@@ -31,7 +33,22 @@ pub(super) fn detached(source: impl AsRef<Path>) -> io::Result<OwnedFd> {
     Ok(mount)
 }
 
-/// Attaches a detached mount over a directory; a link there is not followed.
+/// The same of a publication: its group's folder is the supervisor's, who may have put a link there, and none is followed.
+pub(super) fn published(view: &View) -> io::Result<OwnedFd> {
+    let source = Path::new(&view.source);
+    let names: Vec<_> = source.iter().rev().take(PUBLICATION_DEPTH).collect();
+    let root = source.ancestors().nth(PUBLICATION_DEPTH).ok_or(io::ErrorKind::InvalidInput)?;
+    let found = below(folder(root)?, names.into_iter().rev())?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = open_tree(&found, "", flags)?;
+    mount_read_only(mount.as_fd())?;
+    Ok(mount)
+}
+
+/// Names of a publication's path below the data folder: `publications`, the group's, its own.
+const PUBLICATION_DEPTH: usize = 3;
+
+/// Attaches a detached mount over a directory. A link there is not followed; above it, all is the keeper's.
 pub(super) fn attach(mount: BorrowedFd<'_>, point: &str) -> io::Result<()> {
     Ok(move_mount(mount, c"", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
@@ -40,7 +57,9 @@ pub(super) fn attach(mount: BorrowedFd<'_>, point: &str) -> io::Result<()> {
 pub(super) fn try_all(directory: &Path) -> io::Result<()> {
     let mount = detached(directory)?;
     own_namespace()?;
-    Ok(move_mount(&mount, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    move_mount(&mount, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    // A later switch goes into a service's namespace, which takes a right of its own.
+    enter(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?.as_fd())
 }
 
 /// Goes into the mount namespace of a process.
@@ -52,7 +71,7 @@ fn switch(pidfd: BorrowedFd<'_>, mount: BorrowedFd<'_>, point: &str) -> Result<(
     enter(pidfd).map_err(|error| (0, error))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
     move_mount(mount, c"", CWD, point, flags).map_err(|error| (1, error.into()))?;
-    unmount(point, UnmountFlags::DETACH).map_err(|error| (2, error.into()))
+    unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(|error| (2, error.into()))
 }
 
 /// Steps of [`switch`], for people.
@@ -70,7 +89,7 @@ pub(super) fn show(one_thread: &OneThread, pidfd: BorrowedFd<'_>, view: &View) -
     let failed = |step: &str, error: io::Error| {
         format!("publication {} cannot be shown: {step}: {error}; the service still sees the one before", view.publication)
     };
-    let mount = detached(&view.source).map_err(|error| failed("its directory cannot be mounted", error))?;
+    let mount = published(view).map_err(|error| failed("its directory cannot be mounted", error))?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| failed("no pipe could be made", error.into()))?;
     let attempt = || {

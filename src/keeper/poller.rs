@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
@@ -23,6 +23,8 @@ pub(super) enum Source {
     Status(GroupName),
     /// A service's output.
     Output(GroupName, LogStream),
+    /// Whoever gets a service's lines takes more of them.
+    Forward(GroupName),
     /// A command's output.
     Command(u64),
     /// What a service says by `sd_notify`.
@@ -50,10 +52,24 @@ impl Poller {
         Ok(Self { epoll, sources: BTreeMap::new(), next: 1 })
     }
 
+    /// The instance itself.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
     /// Begins to wait for a descriptor to become readable.
     pub(super) fn add(&mut self, fd: impl AsFd, source: Source) -> io::Result<Token> {
+        self.register(fd, source, epoll::EventFlags::IN)
+    }
+
+    /// Begins to wait for everything new that a descriptor brings: what is left inside does not show again.
+    pub(super) fn add_for_news(&mut self, fd: impl AsFd, source: Source) -> io::Result<Token> {
+        self.register(fd, source, epoll::EventFlags::IN | epoll::EventFlags::ET)
+    }
+
+    fn register(&mut self, fd: impl AsFd, source: Source, flags: epoll::EventFlags) -> io::Result<Token> {
         let token = Token(self.next);
-        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.0), epoll::EventFlags::IN)?;
+        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.0), flags)?;
         self.next += 1;
         self.sources.insert(token, source);
         Ok(token)

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::sys::process::session_of;
 
 /// What tells a process apart, of /proc/PID/stat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +46,42 @@ pub(super) struct Marks {
     pub(super) variable: String,
 }
 
+/// Longest file that is read at once, in bytes.
+const SHORT_MAX_BYTES: usize = 4096;
+
+/// How many bytes a list is expected to have: what thousands of numbers take.
+const LIST_BYTES: usize = 16 * 1024;
+
+fn open(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path.as_ref(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Reads a short file of the kernel's, which gives all of it at once: with fewer calls than one whose length is asked for.
+pub(super) fn read_short(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut buffer = [0; SHORT_MAX_BYTES];
+    let length = rustix::io::read(open(path)?, &mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Reads a list of the kernel's, which comes page by page.
+pub(super) fn read_list(path: impl AsRef<Path>) -> io::Result<String> {
+    let (file, mut bytes, mut length) = (open(path)?, vec![0; LIST_BYTES], 0);
+    loop {
+        match rustix::io::read(&file, &mut bytes[length..])? {
+            0 => break,
+            more => length += more,
+        }
+        if bytes.len() - length < SHORT_MAX_BYTES {
+            bytes.resize(bytes.len() * 2, 0);
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
 /// Reads who a process is; `None` where it is gone.
 pub(super) fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&text)
+    parse_stat(&read_short(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -92,38 +129,42 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let mut found = Vec::new();
     for task in tasks.flatten() {
-        match fs::read_to_string(task.path().join("children")) {
+        match read_list(task.path().join("children")) {
             Ok(text) => found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
             // Kernels without that file: look at everyone.
-            Err(_) => return everyone().into_iter().filter(|(_, stat)| stat.parent == pid).map(|(pid, _)| pid).collect(),
+            Err(_) => return everyone().filter(|one| stat(*one).is_some_and(|stat| stat.parent == pid)).collect(),
         }
     }
     found
 }
 
 /// All processes.
-fn everyone() -> Vec<(u32, Stat)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+fn everyone() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// All live processes by the session that they belong to.
+/// All processes by the session that they belong to; also those that have ended and were not waited for.
 pub(super) fn sessions() -> BTreeMap<u32, Vec<u32>> {
     let mut sessions = BTreeMap::<u32, Vec<u32>>::new();
-    for (pid, stat) in everyone().into_iter().filter(|(_, stat)| !stat.zombie) {
-        sessions.entry(stat.session).or_default().push(pid);
+    for pid in everyone() {
+        // One call for each, where reading who it is takes a hundred times as long.
+        if let Some(session) = session_of(pid).filter(|session| *session != 0) {
+            sessions.entry(session).or_default().push(pid);
+        }
     }
     sessions
 }
 
-/// A process and all that descends from it.
-pub(super) fn family(root: u32) -> Vec<u32> {
-    let mut found = vec![root];
+/// A process and all that descends from it, with their starts. Each is seen as a child of one that was seen before, so that
+/// none is a stranger who got the number of one that has ended meanwhile.
+pub(super) fn family(root: u32) -> Vec<(u32, u64)> {
+    let mut found: Vec<(u32, u64)> = stat(root).map(|stat| (root, stat.started)).into_iter().collect();
     let mut at = 0;
-    while let Some(pid) = found.get(at) {
-        let more: Vec<u32> = children(*pid).into_iter().filter(|pid| !found.contains(pid)).collect();
-        found.extend(more);
+    while let Some((parent, _)) = found.get(at).copied() {
+        let new: Vec<u32> = children(parent).into_iter().filter(|pid| found.iter().all(|(known, _)| known != pid)).collect();
+        let own = new.into_iter().filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, stat)| stat.parent == parent);
+        found.extend(own.map(|(pid, stat)| (pid, stat.started)));
         at += 1;
     }
     found
@@ -210,10 +251,20 @@ mod tests {
     }
 
     #[test]
+    fn sessions_are_those_of_processes_that_have_one() {
+        // Kernel threads have none, and are there for any root of namespaces.
+        let all = sessions();
+        assert!(!all.contains_key(&0));
+        let own = std::process::id();
+        let session = stat(own).unwrap().session;
+        assert!(all.values().any(|members| members.contains(&own)) || session == 0, "{session}");
+    }
+
+    #[test]
     fn this_process_is_found() {
         let own = std::process::id();
         assert!(stat(own).is_some());
-        assert!(family(own).contains(&own));
+        assert!(family(own).contains(&(own, stat(own).unwrap().started)));
         assert!(!boot_id().unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! Taking requests: each is answered once, with what came of it or why nothing did.
 
 use super::engine::Engine;
+use super::grants::check_view;
 use super::state::Event;
 use super::wire::{Message, Request};
 use crate::model::{GroupName, ServiceSpec, Signal};
@@ -18,17 +19,26 @@ impl Engine {
             Request::Restart { group } => self.request(&group, Event::Restart),
             Request::Signal { group, signal } => check_signal(signal).and_then(|()| self.signal(&group, signal)),
             Request::Reload { group, view, signal } => {
-                let asked = self.request(&group, Event::Reload { view, signal });
+                let fits = check_view(&group, &view, &self.config.data_dir).and_then(|()| check_optional(signal));
+                let asked = fits.and_then(|()| self.request(&group, Event::Reload { view, signal }));
                 let failed = self.services.get_mut(&group).and_then(|entry| entry.show_failed.take());
                 asked.and(failed.map_or(Ok(()), Err))
             }
             Request::MarkReady { group, incarnation } => self.request(&group, Event::MarkReady { incarnation }),
             Request::Forget { group } => self.request_forget(&group),
+            Request::Link { group, path } => self.request_link(&group, &path),
+            Request::Unlink { group, path } => self.request_unlink(&group, &path),
+            Request::Readers { group, user } => self.request_readers(&group, &user),
+            Request::Reclaim { group } => self.request_reclaim(&group),
             Request::Exec(command) => match self.start_command(attempt, &command) {
                 // Its outcome is the answer.
                 Ok(()) => return,
                 Err(why) => Err(why),
             },
+            Request::Serving => {
+                self.supervisor.serving = true;
+                Ok(())
+            }
             Request::Finished => {
                 self.supervisor_finished();
                 Ok(())
@@ -43,6 +53,7 @@ impl Engine {
             return Err(ends(&group));
         }
         check_signal(spec.policy.stop_signal)?;
+        self.config.grants.check_spec(&spec, &self.config.data_dir).map_err(|why| format!("`{group}` is not started: {why}"))?;
         if !self.services.contains_key(&group) {
             self.add_service(&spec);
         }
@@ -73,4 +84,8 @@ fn ends(group: &GroupName) -> String {
 
 fn check_signal(signal: Signal) -> Result<(), String> {
     if (1..=64).contains(&signal.0) { Ok(()) } else { Err(format!("{} is not the number of a signal", signal.0)) }
+}
+
+fn check_optional(signal: Option<Signal>) -> Result<(), String> {
+    signal.map_or(Ok(()), check_signal)
 }

@@ -7,12 +7,14 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::spawn::landlock;
 use super::spawn::shield::{Missing, missing};
-use crate::sys::process::OneThread;
+use crate::sys::process::{OneThread, User, user_by_id};
 
 /// The keeper's own rights.
 #[derive(Debug, Clone)]
 pub(super) struct Rights {
     pub(super) uid: u32,
+    /// Who that is: looked up once, since a service without `user` asks for it with each start.
+    pub(super) user: User,
     pub(super) may_switch_user: bool,
     pub(super) may_drop_bounding: bool,
     /// Whether services get mount namespaces; if not, why.
@@ -36,11 +38,13 @@ impl Rights {
         // Every service takes a few descriptors here. Where it cannot be raised, starts fail later and say so.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: open_files.maximum, maximum: open_files.maximum });
         let namespaces = try_namespace(one_thread, data_dir);
+        let uid = rustix::process::geteuid().as_raw();
         let missing = if namespaces.is_ok() { missing(one_thread) } else { Missing::all() };
         Self {
             missing,
             landlock: landlock::available(),
-            uid: rustix::process::geteuid().as_raw(),
+            uid,
+            user: own_user(uid),
             may_switch_user: effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID),
             may_drop_bounding: effective.contains(CapabilitySet::SETPCAP),
             namespaces,
@@ -49,6 +53,13 @@ impl Rights {
             oom_score: super::oom::prefer_keeper(),
         }
     }
+}
+
+/// The user of this process. In a container, it often has no entry.
+fn own_user(uid: u32) -> User {
+    let gid = rustix::process::getegid().as_raw();
+    let nameless = || User { name: uid.to_string(), uid, gid, home: "/".to_owned(), shell: "/bin/sh".to_owned() };
+    user_by_id(uid).ok().flatten().unwrap_or_else(nameless)
 }
 
 /// All capabilities up to the last one that the kernel names.

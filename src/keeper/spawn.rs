@@ -6,7 +6,7 @@
 mod handover;
 pub(super) mod landlock;
 mod prepare;
-mod seccomp;
+pub(super) mod seccomp;
 pub(super) mod shield;
 mod strict;
 
@@ -14,7 +14,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::cgroup::Place;
@@ -91,7 +91,7 @@ impl Step {
             Self::Fence => "what it may write cannot be fenced in",
             Self::Calls => "its system calls cannot be filtered",
             Self::Group => "it cannot be put into its cgroup",
-            Self::Lock => "its lock is held, so something of an earlier copy still runs",
+            Self::Lock => "its lock cannot be taken",
         }
     }
 }
@@ -124,7 +124,7 @@ impl Failure {
 
     /// Whether it was refused because another copy runs.
     pub(super) fn for_a_second_copy(&self) -> bool {
-        self.step == Step::Lock
+        self.step == Step::Lock && self.error.kind() == io::ErrorKind::WouldBlock
     }
 
     /// Whether it failed for lack of the right to mount, so that it may go without.
@@ -136,6 +136,9 @@ impl Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.for_a_second_copy() {
+            return f.write_str("its lock is held, so something of an earlier copy still runs");
+        }
         write!(f, "{}: {}", self.step.words(), self.error)
     }
 }
@@ -164,6 +167,8 @@ pub(super) struct Plan {
     shut_in: bool,
     drop_bounding: bool,
     known_capabilities: CapabilitySet,
+    /// What a process that is not shut in can have at most, by the operator's list.
+    capability_limit: Option<CapabilitySet>,
     open_files: Rlimit,
     mounts: Mounts,
     stdio: [OwnedFd; 3],
@@ -188,11 +193,12 @@ impl Plan {
     /// Makes the process.
     pub(super) fn spawn(&self, one_thread: &OneThread) -> Result<Spawned, String> {
         use rustix::pipe::{PipeFlags, pipe_with};
-        let failed = |error: io::Error| format!("no process can be made for it: {error}");
+        let failed = |error: io::Error| format!("no process can be made for it: {error}{}", advice(&error));
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
         let report = self.handed.out_of_the_way(report).map_err(failed)?;
+        let keeper = rustix::process::getpid();
         let child = |born| {
-            let (step, error) = self.become_program(one_thread, born);
+            let (step, error) = self.become_program(one_thread, keeper, born);
             let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
             // If even this cannot be said, the exit code remains.
             let _ = rustix::io::write(&report, &[step as u8, a, b, c, d]);
@@ -218,15 +224,16 @@ impl Plan {
     }
 
     /// Only returns where a step failed. Runs in the child.
-    fn become_program(&self, one_thread: &OneThread, born: bool) -> (Step, io::Error) {
-        match self.steps(one_thread, born) {
+    fn become_program(&self, one_thread: &OneThread, keeper: Pid, born: bool) -> (Step, io::Error) {
+        match self.steps(one_thread, keeper, born) {
             Ok(never) => match never {},
             Err(failure) => failure,
         }
     }
 
-    fn steps(&self, one_thread: &OneThread, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
+    fn steps(&self, one_thread: &OneThread, keeper: Pid, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
         let at = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        self.live_with(keeper).map_err(|error| (Step::Lock, error))?;
         self.place.enter(born).map_err(|error| (Step::Group, error))?;
         super::oom::set(&self.oom_score);
         rustix::process::setsid().map_err(at(Step::Session))?;
@@ -235,7 +242,7 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
-        self.lock.as_ref().map_or(Ok(()), super::hold::take).map_err(|error| (Step::Lock, error))?;
+        self.take_lock().map_err(|error| (Step::Lock, error))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
@@ -244,8 +251,9 @@ impl Plan {
             let gid = identity.gid;
             rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(at(Step::Groups))?;
         }
-        if self.shut_in && self.drop_bounding {
-            for capability in self.known_capabilities.iter() {
+        let kept = if self.shut_in { Some(CapabilitySet::empty()) } else { self.capability_limit };
+        if let Some(kept) = kept.filter(|_| self.drop_bounding || !self.shut_in) {
+            for capability in self.known_capabilities.difference(kept).iter() {
                 rustix::thread::remove_capability_from_bounding_set(capability).map_err(at(Step::Bounding))?;
             }
         }
@@ -253,10 +261,11 @@ impl Plan {
             let uid = identity.uid;
             rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(at(Step::User))?;
         }
-        if self.shut_in {
+        if let Some(kept) = kept {
             rustix::thread::clear_ambient_capability_set().map_err(at(Step::Capabilities))?;
-            let none = CapabilitySet::empty();
-            let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            let now = rustix::thread::capabilities(None).map_err(at(Step::Capabilities))?;
+            let [effective, permitted] = [now.effective, now.permitted].map(|set| set.intersection(kept));
+            let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
             rustix::thread::set_capabilities(None, sets).map_err(at(Step::Capabilities))?;
             rustix::thread::set_no_new_privs(true).map_err(at(Step::Privileges))?;
         }
@@ -274,6 +283,21 @@ impl Plan {
         Err((Step::Program, self.handed.exec(&self.image)))
     }
 
+    /// Until it holds its lock, it ends with the keeper that has made it: the next one could not know of it.
+    fn live_with(&self, keeper: Pid) -> io::Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        if rustix::process::getppid() == Some(keeper) { Ok(()) } else { Err(rustix::io::Errno::OWNERDEAD.into()) }
+    }
+
+    fn take_lock(&self) -> io::Result<()> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        super::hold::take(lock, self.handed.beyond())?;
+        Ok(rustix::process::set_parent_process_death_signal(None)?)
+    }
+
     fn place_mounts(&self) -> Result<(), (Step, io::Error)> {
         match &self.mounts {
             Mounts::Host => Ok(()),
@@ -286,6 +310,18 @@ impl Plan {
             }
             Mounts::Of(pidfd) => mounts::enter(pidfd.as_fd()).map_err(|error| (Step::Namespace, error)),
         }
+    }
+}
+
+/// What can be done where the kernel makes no process.
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            "; a limit of processes is reached: of its user (RLIMIT_NPROC), of the keeper's cgroup (pids.max) or of the host"
+        }
+        Some(libc::ENOMEM) => "; the host, or the keeper's cgroup, has no memory left",
+        Some(libc::EMFILE | libc::ENFILE) => "; the keeper, or the host, has no descriptors left",
+        _ => "",
     }
 }
 

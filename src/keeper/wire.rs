@@ -2,8 +2,8 @@
 //!
 //! Versioned and additive: a message is a kind and fields of (tag, length, value). Unknown fields are skipped, an
 //! unknown kind is answered with an error, so that either side may be newer. It may not do I/O.
-//! To add a field: a new tag in `encode.rs`, never a used one, with a meaning where it is missing. To add a message: a
-//! new kind number there.
+//! To add a field: a new tag in `encode.rs`, never a used one, with a meaning where it is missing; a field of a policy also
+//! raises [`PROTOCOL_MINOR`]. To add a message: a new kind number there.
 
 mod encode;
 mod fields;
@@ -18,10 +18,14 @@ use crate::model::{Digest, Exit, GroupName, Policy, ServiceReport, ServiceSpec, 
 pub use encode::{Undecodable, decode_message, decode_request, encode_message, encode_request};
 pub(super) use encode::{read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec};
 pub(super) use fields::{FieldError, Fields, Writer};
-pub use logfile::{LOG_FILES, LOG_LINE_MAX_BYTES, log_dir, parse_line, stream_letter};
+pub use logfile::{LOG_FILES_MAX, LOG_LINE_MAX_BYTES, log_age, log_dir, log_file};
 
 /// Version of the protocol. It rises when a message changes its meaning; new fields and messages need no rise.
 pub const PROTOCOL_VERSION: u64 = 1;
+
+/// Minor version: it rises with each field of a policy that is added. Of what a keeper reports, the supervisor compares only
+/// the fields that its version has (`Policy::known_by`).
+pub const PROTOCOL_MINOR: u64 = 1;
 
 /// Longest packet in bytes, either way.
 pub const PACKET_MAX_BYTES: usize = 128 * 1024;
@@ -91,6 +95,34 @@ pub enum Request {
     },
     /// Run a command, as health checks and hooks need it.
     Exec(Box<Command>),
+    /// Make the host's link at a group's mount path, where nothing stands: it leads to the group's view.
+    Link {
+        /// Whose.
+        group: GroupName,
+        /// Where.
+        path: String,
+    },
+    /// Take the host's link at a path away, where it is this group's.
+    Unlink {
+        /// Whose.
+        group: GroupName,
+        /// Where.
+        path: String,
+    },
+    /// Let the group of a user read what is published for a group from now on.
+    Readers {
+        /// What is published.
+        group: GroupName,
+        /// Who reads.
+        user: String,
+    },
+    /// Give folders that somebody made among a group's publications to the supervisor, so that it can remove them.
+    Reclaim {
+        /// Whose.
+        group: GroupName,
+    },
+    /// The supervisor's API answers: whoever waits for this host to be up need wait no longer.
+    Serving,
     /// Answer to [`Message::Shutdown`]: all that the supervisor had to order is done.
     Finished,
 }
@@ -128,12 +160,18 @@ pub struct ExecOutcome {
 pub struct Hello {
     /// Its [`PROTOCOL_VERSION`].
     pub version: u64,
+    /// Its [`PROTOCOL_MINOR`]; 0 of one that does not tell.
+    pub minor: u64,
     /// Its process id.
     pub keeper_pid: u32,
     /// The kernel's boot id.
     pub boot_id: String,
     /// Whether services get mount namespaces of their own; if not, why.
     pub namespaces: Result<(), String>,
+    /// The user that the keeper gave to the supervisor, by name; `None` = the keeper's own.
+    pub supervisor_user: Option<String>,
+    /// What the supervisor's process should be shut in with and is not, for people.
+    pub lacks: Vec<String>,
 }
 
 /// What the keeper says.

@@ -1,7 +1,7 @@
 //! Values of a closed list of names, tied to their meaning: the walker, the reader and the schema use the same table.
 //! A new choice is one line in the macro call below.
 
-use crate::model::{BindMode, Hardening, OnFailure, OnUnhealthy, Ready, ServiceKind, Strategy, Templates, Topology};
+use crate::model::{BindMode, Hardening, LogFormat, OnFailure, OnUnhealthy, Ready, ServiceKind, Strategy, Templates, Topology};
 
 use super::settings::VerifyMode;
 
@@ -39,5 +39,6 @@ choices! {
     Strategy { "at-once" => AtOnce, "rolling" => Rolling, "canary" => Canary, "manual" => Manual }
     OnFailure { "rollback" => Rollback, "halt" => Halt }
     Templates { "strict" => Strict, "lenient" => Lenient }
+    LogFormat { "text" => Text, "json" => Json }
     VerifyMode { "required" => Required, "off" => Off }
 }

@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::group_keys::{BIND, GROUP};
 use super::hooks;
 use super::node::{Node, Table};
-use super::read::{Chosen, Fields};
+use super::read::{Chosen, Fields, log_settings};
 use super::shape::Text;
 use super::text;
 
@@ -220,6 +220,7 @@ fn build_service(report: &mut Report, fields: Fields<'_>, node: &Node, has_healt
         hardening: fields.get("hardening").map_or(Hardening::Default, |Chosen(value)| value),
         on_unhealthy: fields.get("on_unhealthy").map_or(OnUnhealthy::Report, |Chosen(value)| value),
         container,
+        logs: log_settings(fields.below("logs")),
     }
 }
 

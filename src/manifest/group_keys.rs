@@ -1,7 +1,7 @@
 //! The keys of `group.toml`, `rings/RING.toml` and `tagfall.toml`. A new key is a line here and a `fields.get` in `group`
 //! or `hooks`; the walker and the JSON Schema take it from here.
 
-use crate::model::{BindMode, Hardening, OnFailure, OnUnhealthy, Ready, ServiceKind, Strategy, Templates, Topology};
+use crate::model::{BindMode, Hardening, LogFormat, OnFailure, OnUnhealthy, Ready, ServiceKind, Strategy, Templates, Topology};
 
 use super::choice::Choice;
 use super::shape::{Key, Kind, Shape, Text};
@@ -86,6 +86,7 @@ pub(crate) static SERVICE: Shape = Shape {
         Key::new("on_unhealthy", Kind::Choice(OnUnhealthy::NAMES), "Whether an unhealthy service is restarted.")
             .default("report"),
         Key::new("container", Kind::Table(&CONTAINER), "A container instead of `exec`.").also(&["docker", "image"]),
+        Key::new("logs", Kind::Table(&LOGS), "How its output is kept and passed on.").also(&["log", "logging"]),
     ],
 };
 
@@ -107,6 +108,36 @@ static LIMITS: Shape = Shape {
         Key::new("cpu", Kind::Number { min: 0.01, max: 4096.0 }, "Cores.").also(&["cpus"]),
     ],
 };
+
+macro_rules! log_shape {
+    ($shape:ident, $name:literal) => {
+        pub(crate) static $shape: Shape = Shape {
+            name: $name,
+            keys: &[
+                Key::new("max_size", LOG_FILE, "A file is closed before it grows larger. Default: 1MiB.").also(&[
+                    "size",
+                    "max_bytes",
+                    "maxsize",
+                ]),
+                Key::new("files", LOG_FILES, "Files in all, the one being written included. Default: 3.").also(&[
+                    "count",
+                    "max_files",
+                    "keep",
+                    "rotate",
+                ]),
+                Key::new("format", Kind::Choice(LogFormat::NAMES), "How lines are written. Default: text."),
+                Key::new("forward", Kind::Text(Text::Forward), "Who gets every line as well. Default: none."),
+            ],
+        };
+    };
+}
+
+const LOG_FILE: Kind = Kind::Size { min: "128KiB", max: "1TiB" };
+const LOG_FILES: Kind = Kind::Integer { min: 1, max: 100 };
+
+// Two shapes, so that messages name the table that is meant.
+log_shape!(LOGS, "[service.logs]");
+log_shape!(HOST_LOGS, "[logs]");
 
 static CONTAINER: Shape = Shape {
     name: "[service.container]",

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use crate::model::{Group, GroupName};
+use crate::model::{Group, GroupName, is_below_or_same};
 
 use super::diagnostic::{At, Report};
 use super::group::Built;
@@ -72,7 +72,7 @@ fn related<'a>(paths: &'a Paths<'a>, path: &'a str) -> impl Iterator<Item = &'a 
     let here_and_above = ancestors(path).chain([path]).filter_map(|path| paths.get(path));
     let first_below = format!("{path}/");
     let range: (Bound<&str>, Bound<&str>) = (Bound::Included(first_below.as_str()), Bound::Unbounded);
-    let below = paths.range::<str, _>(range).take_while(|(other, _)| super::text::is_below_or_same(other, path));
+    let below = paths.range::<str, _>(range).take_while(|(other, _)| is_below_or_same(other, path));
     let below: Vec<&Vec<&Built>> = below.map(|(_, groups)| groups).collect();
     here_and_above.chain(below).flatten().copied()
 }
@@ -136,7 +136,7 @@ fn tell(report: &mut Report, (a, b): Pair<'_>, told: &mut BTreeSet<GroupName>) {
 }
 
 fn related_paths(a: &str, b: &str) -> bool {
-    super::text::is_below_or_same(a, b) || super::text::is_below_or_same(b, a)
+    is_below_or_same(a, b) || is_below_or_same(b, a)
 }
 
 fn place(built: &Built) -> At {

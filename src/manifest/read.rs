@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Count, GroupName, Signal};
+use crate::model::{Count, GroupName, LogForward, LogSettings, Signal};
 
 use super::node::{Node, Table, Value};
 use super::shape::{Key, Kind, Shape, count, number};
@@ -98,6 +98,7 @@ read! {
     Signal: node => node.text()?.parse().ok();
     f64: node => number(node);
     Count: node => count(node);
+    LogForward: node => node.text()?.parse().ok();
     GroupName: node => node.text()?.parse().ok();
     semver::Version: node => node.text()?.parse().ok();
     semver::VersionReq: node => node.text()?.parse().ok();
@@ -122,6 +123,16 @@ impl<T: Read> Read for std::collections::BTreeMap<String, T> {
     fn read(node: &Node) -> Option<Self> {
         let entries = node.table()?.0.iter();
         Some(entries.filter_map(|(key, entry)| Some((key.clone(), T::read(&entry.node)?))).collect())
+    }
+}
+
+/// Where and how lines are kept, in `group.toml` and `supervisor.toml` alike.
+pub(crate) fn log_settings(fields: Fields<'_>) -> LogSettings {
+    LogSettings {
+        max_size: fields.get("max_size"),
+        files: fields.get("files"),
+        format: fields.get("format").map(|Chosen(format)| format),
+        forward: fields.get("forward"),
     }
 }
 

@@ -91,6 +91,7 @@ fn string(text: Text) -> Map<String, Value> {
         Text::HostPort => Some(":[0-9]+$"),
         Text::HostPortTemplate => Some(":[0-9]+$|\\{\\{"),
         Text::HttpUrl => Some("^http://|\\{\\{"),
+        Text::Forward => Some("^none$|^(journald|syslog)(:/.+)?$"),
         Text::Socket => Some("^(tcp|udp|unix)://|\\{\\{"),
         Text::Argument | Text::Label | Text::Remote | Text::Dotted => Some("."),
         Text::Line | Text::Content | Text::Listen | Text::PortMapping | Text::TagPrefix | Text::Version | Text::VersionRange => {

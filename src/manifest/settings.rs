@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::check::{self, Missing};
 use super::diagnostic::{At, Diagnostic, Report, nearest};
 use super::node::{self, Entry, Node, Table, Value};
-use super::read::{Chosen, Fields};
+use super::read::{Chosen, Fields, log_settings};
 use super::settings_keys::SETTINGS;
 use super::shape::{Key, Kind, Shape};
+use crate::model::LogPolicy;
 
 /// Where things are kept when root starts a supervisor that was told nothing.
 pub const ROOT_DATA_DIR: &str = "/var/lib/tagfall";
@@ -24,8 +25,9 @@ pub const ROOT_SOCKET: &str = "/run/tagfall/supervisor.sock";
 const VARIABLE_PREFIX: &str = "TAGFALL_";
 
 /// Variables with a meaning of their own: config layers, the client's address, the log's filter, the file's path, and
-/// what a supervised service is told.
-const OTHER_VARIABLES: [&str; 5] = ["TAGFALL_API", "TAGFALL_LOG", "TAGFALL_CONFIG", "TAGFALL_GROUP", "TAGFALL_RELEASE"];
+/// what a supervised service, and a keeper's supervisor, is told.
+const OTHER_VARIABLES: [&str; 6] =
+    ["TAGFALL_API", "TAGFALL_LOG", "TAGFALL_CONFIG", "TAGFALL_GROUP", "TAGFALL_RELEASE", "TAGFALL_KEEPER_FD"];
 
 /// The supervisor's settings, defaults filled in. `None` stands where the default depends on who runs it, or where the
 /// thing is not wanted.
@@ -39,12 +41,27 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Folders below which groups may publish; `None`: anywhere that is not the system's own.
     pub mount_roots: Option<Vec<String>>,
+    /// Whom the supervisor runs as when root starts it; `None`: a user of its own.
+    pub user: Option<String>,
+    /// What the keeper does for the supervisor at most.
+    pub keeper: KeeperSettings,
     /// The configuration repository.
     pub source: SourceSettings,
     /// The peers, if any.
     pub ring: Option<RingSettings>,
     /// Where this supervisor is asked.
     pub api: ApiSettings,
+    /// How lines of services are kept and passed on that do not say so themselves.
+    pub logs: LogPolicy,
+}
+
+/// `[keeper]`: lists that hold whatever the supervisor asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeeperSettings {
+    /// Users that services may run as; `None`: all.
+    pub users: Option<Vec<String>>,
+    /// Names of the capabilities that a service can have at most; `None`: those that its user has.
+    pub capabilities: Option<Vec<String>>,
 }
 
 /// `[source]`.
@@ -301,6 +318,7 @@ fn together(report: &mut Report, fields: Fields<'_>) {
 }
 
 fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
+    let keeper = fields.below("keeper");
     let source = fields.below("source");
     let ring = fields.below("ring");
     let api = fields.below("api");
@@ -312,6 +330,8 @@ fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
         labels: fields.value("labels"),
         data_dir: fields.get("data_dir"),
         mount_roots: fields.get("mount_roots"),
+        user: fields.get("user"),
+        keeper: KeeperSettings { users: keeper.get("users"), capabilities: keeper.get("capabilities") },
         source: SourceSettings {
             url: source.get("url")?,
             tag_prefix: source.value("tag_prefix"),
@@ -342,6 +362,7 @@ fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
                 key_file: ring.get("key_file"),
             }),
         },
+        logs: log_settings(fields.below("logs")).over(&LogPolicy::default()),
         api: ApiSettings {
             socket: api.get("socket"),
             listen: api.get("listen"),

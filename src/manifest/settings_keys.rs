@@ -1,6 +1,9 @@
 //! The keys of the supervisor's own file. A new key is a line here and a `fields.get` in `settings`.
 
+use crate::model::CAPABILITIES;
+
 use super::choice::Choice;
+use super::group_keys::HOST_LOGS;
 use super::settings::VerifyMode;
 use super::shape::{Key, Kind, Shape, Text};
 
@@ -22,9 +25,35 @@ pub(crate) static SETTINGS: Shape = Shape {
             Kind::List { of: &PATH, min: 0 },
             "Folders below which groups may publish; left out: anywhere that is not the system's own.",
         ),
+        Key::new(
+            "user",
+            Kind::Text(Text::Name),
+            "Whom the supervisor runs as when root starts it; `root` opts out. Default: `tagfall`, else user id 60963.",
+        ),
+        Key::new("keeper", Kind::Table(&KEEPER), "What the keeper does for the supervisor at most."),
         Key::new("source", Kind::Table(&SOURCE), "The configuration repository.").required(),
         Key::new("ring", Kind::Table(&RING), "The peers. Left out: nothing listens for any."),
         Key::new("api", Kind::Table(&API), "Where this supervisor is asked."),
+        Key::new("logs", Kind::Table(&HOST_LOGS), "How lines of services are kept whose group.toml does not say so.")
+            .also(&["log", "logging"]),
+    ],
+};
+
+static KEEPER: Shape = Shape {
+    name: "[keeper]",
+    keys: &[
+        Key::new(
+            "users",
+            Kind::List { of: &Kind::Text(Text::Name), min: 0 },
+            "Users that services may run as; left out: all, root too.",
+        )
+        .also(&["user"]),
+        Key::new(
+            "capabilities",
+            Kind::List { of: &Kind::Choice(&CAPABILITIES), min: 0 },
+            "What a service with hardening `none` has at most; left out: what its user has.",
+        )
+        .also(&["caps"]),
     ],
 };
 

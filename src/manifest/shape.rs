@@ -4,7 +4,7 @@
 //! A new key is one line in a table (`group_keys`, `settings_keys`) and one `fields.get` where it is used. A new kind of
 //! value is a variant of [`Kind`], an arm in `check::value` and one in `schema::kind`.
 
-use crate::model::{Count, GroupName, Signal};
+use crate::model::{Count, GroupName, LogForward, Signal};
 
 use super::node::{Node, Value};
 use super::text;
@@ -106,6 +106,8 @@ pub(crate) enum Text {
     TagPrefix,
     Version,
     VersionRange,
+    /// Who gets a service's lines as well.
+    Forward,
 }
 
 impl Key {
@@ -257,6 +259,7 @@ impl Text {
             Self::TagPrefix => "what may stand in a tag's name",
             Self::Version => "a semantic version, such as `1.2.0`",
             Self::VersionRange => "a range of versions, such as `>=1.0.0, <2.0.0`",
+            Self::Forward => "`none`, `journald` or `syslog`, or one of these with the path of its socket: `syslog:/dev/log`",
         }
     }
 
@@ -285,6 +288,7 @@ impl Text {
             Self::TagPrefix => tag_prefix(value),
             Self::Version => semver::Version::parse(value).is_ok(),
             Self::VersionRange => semver::VersionReq::parse(value).is_ok(),
+            Self::Forward => value.parse::<LogForward>().is_ok(),
         }
     }
 }

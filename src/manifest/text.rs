@@ -4,49 +4,10 @@
 
 use std::time::Duration;
 
-use crate::model::Count;
+use crate::model::{Count, may_be_published};
 
 /// Longest path below a mount or of a file, as Linux takes it (PATH_MAX less the final NUL).
 const PATH_MAX_BYTES: usize = 4095;
-
-/// Folders that the system or Tagfall itself owns: nothing is published at them or below.
-const CLOSED_TREES: [&str; 6] = ["/proc", "/sys", "/dev", "/boot", "/run/tagfall", "/var/run/tagfall"];
-
-/// Well-known folders that everything shares: a group may own a folder below, never one of these.
-const SHARED_FOLDERS: [&str; 32] = [
-    "/etc/systemd",
-    "/etc/ssl",
-    "/etc/ssh",
-    "/etc/init.d",
-    "/etc/cron.d",
-    "/etc/pam.d",
-    "/etc/apt",
-    "/etc/default",
-    "/etc/tagfall",
-    "/run/user",
-    "/run/lock",
-    "/run/systemd",
-    "/usr/bin",
-    "/usr/sbin",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/libexec",
-    "/usr/include",
-    "/usr/local",
-    "/usr/share",
-    "/usr/src",
-    "/usr/local/bin",
-    "/usr/local/sbin",
-    "/usr/local/lib",
-    "/usr/local/etc",
-    "/usr/local/share",
-    "/var/lib",
-    "/var/log",
-    "/var/run",
-    "/var/cache",
-    "/var/spool",
-    "/var/tmp",
-];
 
 /// Whether a text is rendered before it is used, so that only its form after that can be judged.
 pub(crate) fn is_template(text: &str) -> bool {
@@ -130,18 +91,7 @@ pub(crate) fn mount_path(path: &str) -> Result<(), String> {
     if path.split('/').skip(1).any(|part| part.len() > 255) {
         return Err("a path whose parts have at most 255 bytes each".to_owned());
     }
-    if let Some(tree) = CLOSED_TREES.iter().find(|tree| is_below_or_same(path, tree)) {
-        return Err(format!("a path outside of `{tree}`"));
-    }
-    if path.matches('/').count() < 2 || SHARED_FOLDERS.contains(&path) {
-        return Err("a folder of the group's own, below those that the whole system shares".to_owned());
-    }
-    Ok(())
-}
-
-/// Whether `path` is `tree` or lies below it.
-pub(crate) fn is_below_or_same(path: &str, tree: &str) -> bool {
-    path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || tree == "/")
+    may_be_published(path)
 }
 
 /// `HOST:PORT`, an IPv6 address in brackets.

@@ -32,6 +32,8 @@ pub enum ConditionKind {
     Suspended,
     /// An operator, or a failed gate, holds the rollout.
     RolloutPaused,
+    /// The supervisor's process has the rights that it needs, and no more.
+    Confined,
 }
 
 /// One statement about a supervisor or a group.
@@ -103,4 +105,5 @@ pub enum Reason {
     HealthOk,
     BindUnsatisfied,
     StateRestored,
+    NotConfined,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Digest, GroupName, ObjectId, Signal};
+use super::{Digest, GroupName, LogSettings, ObjectId, Signal};
 
 /// A service group's whole declaration.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +123,8 @@ pub struct Service {
     pub on_unhealthy: OnUnhealthy,
     /// A container instead of `exec`.
     pub container: Option<Container>,
+    /// How its lines are kept and passed on, as far as it says so itself.
+    pub logs: LogSettings,
 }
 
 /// `kind`.

@@ -3,22 +3,26 @@
 //! Pure data with the rules that always hold for it. Knows nothing of files, processes, clocks, Git or the network.
 //! A new noun gets a file of its own when it has rules; plain records stand beside what they describe.
 
+mod bounds;
 mod condition;
 mod group;
 mod id;
+mod logs;
 mod release;
 mod service;
 mod time;
 
+pub use bounds::{CAPABILITIES, is_below_or_same, may_be_published};
 pub use condition::{Condition, ConditionKind, Reason, Truth};
 pub use group::{
     Backoff, Bind, BindMode, Check, ConfigFile, Container, Count, Grants, Group, Hardening, Hook, HookKind, Limits, Mount,
     OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
 };
 pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
+pub use logs::{LogFilter, LogFormat, LogForward, LogLine, LogLosses, LogPolicy, LogSettings, LogStream, base64};
 pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};
 pub use service::{
-    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, LogLine, LogStream, MountMode, Policy, PublicationId,
-    ServiceReport, ServiceSpec, ServiceState, Signal, View, Wait,
+    CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, MountMode, Policy, PublicationId, ServiceReport, ServiceSpec,
+    ServiceState, Signal, View, Wait,
 };
 pub use time::{Moment, Now, Timestamp};

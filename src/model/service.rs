@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Backoff, Digest, DigestBuilder, GroupName, Hardening, Limits, Ready, Reason, ServiceKind, Timestamp};
+use super::{
+    Backoff, Digest, DigestBuilder, GroupName, Hardening, Limits, LogLosses, LogPolicy, Ready, Reason, ServiceKind, Timestamp,
+};
 
 /// A signal, by its Linux number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,7 +150,7 @@ impl Launch {
 }
 
 /// How the keeper treats a service; a change of it touches no process.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Daemon or task.
     pub kind: ServiceKind,
@@ -164,6 +166,28 @@ pub struct Policy {
     pub ready: Ready,
     /// Longest silence of its watchdog; it counts from the next start on, which tells the service of it.
     pub watchdog: Option<Duration>,
+    /// How its lines are kept and passed on.
+    pub logs: LogPolicy,
+}
+
+impl Policy {
+    /// The first minor version of the keeper's protocol that has [`Policy::logs`].
+    const LOGS_SINCE: u64 = 1;
+
+    /// Whether a keeper whose protocol is of this minor version does what a policy says of logs.
+    pub fn has_logs(minor: u64) -> bool {
+        minor >= Self::LOGS_SINCE
+    }
+
+    /// As a keeper understands and reports it whose protocol is of this minor version: what that one does not know yet is
+    /// what it is where nothing is said of it.
+    #[must_use]
+    pub fn known_by(mut self, minor: u64) -> Self {
+        if !Self::has_logs(minor) {
+            self.logs = LogPolicy::default();
+        }
+        self
+    }
 }
 
 /// Where a service sees its publication.
@@ -296,27 +320,8 @@ pub struct ServiceReport {
     pub message: String,
     /// How long after its start it asked to be waited for, beyond which it must be ready (`EXTEND_TIMEOUT_USEC`).
     pub start_extended: Option<Duration>,
-}
-
-/// Which of its outputs a service wrote to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// One line of a service's output.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LogLine {
-    /// When it was read.
-    pub time: Timestamp,
-    /// Where it was written.
-    pub stream: LogStream,
-    /// Without its newline; invalid UTF-8 replaced.
-    pub text: String,
+    /// What of its lines got lost.
+    pub logs: LogLosses,
 }
 
 /// Answers of a health check.

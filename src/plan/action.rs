@@ -296,6 +296,8 @@ pub enum Event {
     Engine(super::Engine),
     /// The keeper, or the container engine, knows a service no more.
     ServiceGone(GroupName),
+    /// The keeper has said hello, in this minor version of its protocol.
+    KeeperSpeaks(u64),
     /// The keeper has told of all services since (re)connecting.
     KeeperReady,
     /// The connection to the keeper is lost.

@@ -106,6 +106,7 @@ impl Core {
             | Event::Container(_)
             | Event::Engine(_)
             | Event::ServiceGone(_)
+            | Event::KeeperSpeaks(_)
             | Event::KeeperReady
             | Event::KeeperLost
             | Event::LookNow

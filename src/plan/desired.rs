@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Digest, DigestBuilder, FirstTag, Group, GroupName, MemberId, Release, Suspension, TagName};
+use crate::model::{Digest, DigestBuilder, FirstTag, Group, GroupName, LogPolicy, MemberId, Release, Suspension, TagName};
 use crate::release::Selection;
 
 /// What of the supervisor's own settings planning depends on.
@@ -22,6 +22,8 @@ pub struct Host {
     pub selection: Selection,
     /// Between two looks at the remote.
     pub poll: Duration,
+    /// How lines are kept of services that do not say so themselves.
+    pub logs: LogPolicy,
 }
 
 impl Host {

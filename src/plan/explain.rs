@@ -9,7 +9,7 @@ use crate::model::{
 use crate::release::{self, choose};
 
 use super::action::tag_key;
-use super::{Core, Drift, GroupFacts, Plan, Wanted, health, not_carried_out};
+use super::{Core, Drift, GroupFacts, Plan, Wanted, health, not_carried_out, service};
 
 /// A tag that is not taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +68,8 @@ pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now:
     let observed = core.observed();
     for (name, wanted) in &desired.groups {
         let facts = observed.groups.get(name).unwrap_or(&nobody);
-        let status = group(plan, name, Some(wanted), facts, before.groups.get(name), now);
+        let mut status = group(plan, name, Some(wanted), facts, before.groups.get(name), now);
+        status.notices.extend(service::not_understood(core, wanted, facts));
         overview.groups.insert(name.clone(), status);
     }
     for (name, facts) in observed.groups.iter().filter(|(name, _)| !desired.groups.contains_key(name)) {
@@ -160,6 +161,7 @@ fn group(
     let mut notices = wanted.map(|wanted| not_carried_out(&wanted.group)).unwrap_or_default();
     notices.extend(wanted.iter().flat_map(|wanted| wanted.layer_errors.clone()));
     notices.extend(facts.staged.iter().flat_map(|staged| staged.prepared.notices.clone()));
+    notices.extend(facts.service.iter().map(|report| report.logs.trouble.clone()).filter(|trouble| !trouble.is_empty()));
     let mode = facts.service.as_ref().map_or(MountMode::Symlink, |report| report.mount_mode);
     let mount = facts.disk.link.clone().zip(facts.disk.shown).map(|(path, shown)| (path, shown.to_string(), mode));
     GroupStatus {

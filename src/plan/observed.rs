@@ -173,6 +173,8 @@ pub struct Observed {
     pub groups: BTreeMap<GroupName, GroupFacts>,
     /// Whether the keeper has told of everything it runs.
     pub keeper_ready: bool,
+    /// Minor version of the keeper's protocol: what it understands of a policy.
+    pub keeper_minor: u64,
     /// What is known of the container engine.
     pub engine: super::Engine,
     in_flight: BTreeMap<Key, InFlight>,
@@ -242,6 +244,7 @@ impl Observed {
                     facts.health = HealthFacts::default();
                 }
             }
+            Event::KeeperSpeaks(minor) => self.keeper_minor = minor,
             Event::KeeperReady => self.keeper_ready = true,
             Event::KeeperLost => self.keeper_ready = false,
             Event::LookNow => {

@@ -1,7 +1,7 @@
 //! What the process does: run, replace, reload, amend, stop.
 
 use crate::model::{
-    Digest, Group, GroupName, HookKind, Launch, Policy, PublicationId, Ready, Reason, Reload, Service, ServiceKind,
+    Digest, Group, GroupName, HookKind, Launch, LogPolicy, Policy, PublicationId, Ready, Reason, Reload, Service, ServiceKind,
     ServiceReport, ServiceSpec, ServiceState, Topology, View,
 };
 
@@ -99,7 +99,7 @@ impl<'a> Aim<'a> {
         })
     }
 
-    fn policy(&self) -> Policy {
+    fn policy(&self, turn: &Turn<'_>) -> Policy {
         let service = self.service;
         Policy {
             kind: service.kind,
@@ -114,6 +114,7 @@ impl<'a> Aim<'a> {
             },
             ready: service.ready,
             watchdog: service.watchdog,
+            logs: service.logs.over(&turn.desired.host.logs),
         }
     }
 
@@ -132,7 +133,7 @@ impl<'a> Aim<'a> {
             revision: self.group.revision,
             release: self.release.to_string(),
             launch: self.launch.clone(),
-            policy: self.policy(),
+            policy: self.policy(turn),
             view: self.view(turn),
         })
     }
@@ -205,7 +206,7 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
         }
         return false;
     }
-    if report.revision != aim.group.revision || report.policy != aim.policy() {
+    if report.revision != aim.group.revision || !follows(turn, aim, report, facts) {
         turn.wait(name, Reason::Reloading, "taking over what touches no process");
         said_failure(turn, name);
         turn.act(key(name), Action::Amend { spec: aim.spec(turn) });
@@ -215,6 +216,14 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
         not_ready(turn, name, aim, (report, facts));
     }
     true
+}
+
+/// Whether it is treated as it should be, as far as that is understood by whoever treats it.
+fn follows(turn: &Turn<'_>, aim: &Aim<'_>, report: &ServiceReport, facts: &GroupFacts) -> bool {
+    let wanted = aim.policy(turn);
+    // A container is looked after by this same program. A keeper may be older, until it is exchanged.
+    let minor = if facts.in_container { u64::MAX } else { turn.observed.keeper_minor };
+    report.policy == wanted.known_by(minor)
 }
 
 fn reload(turn: &mut Turn<'_>, name: &GroupName, view: View, signal: Option<crate::model::Signal>) {
@@ -239,6 +248,17 @@ fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, fact
     }
     turn.wake(late);
     turn.wait(name, Reason::Starting, format!("started, not ready yet{said}"));
+}
+
+/// What a group asks for that a keeper which is older does not do.
+pub(super) fn not_understood(core: &super::Core, wanted: &Wanted, facts: &GroupFacts) -> Option<String> {
+    let rules = wanted.group.service.as_ref()?.logs.over(&core.desired().host.logs);
+    let observed = core.observed();
+    let older = observed.keeper_ready && !facts.in_container && !Policy::has_logs(observed.keeper_minor);
+    (older && facts.service.is_some() && rules != LogPolicy::default()).then(|| {
+        "[service.logs] is not carried out yet: the keeper is older than the supervisor; SIGHUP to it exchanges it, and no service notices"
+            .to_owned()
+    })
 }
 
 /// What a group declares that this version parses and checks but does not carry out.

@@ -8,4 +8,4 @@ mod logs;
 
 pub use crate::keeper::wire::{Command, ExecOutcome, Hello, Request};
 pub use client::{Keeper, News, ProcessError};
-pub use logs::{LogPosition, LogQuery, Logs, LogsError, follow_logs, read_logs};
+pub use logs::{LogReader, LogsError, read_logs};

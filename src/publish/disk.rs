@@ -69,6 +69,12 @@ impl Disk {
         self.chmod(path, mode)
     }
 
+    /// Makes a folder that is sealed later. Its mode is left as the kernel makes it: what it inherits of its folder would be lost.
+    pub(super) fn mkdir_own(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        Ok(rustix::fs::mkdir(path, Mode::RWXU)?)
+    }
+
     /// Sets a mode; the path must not be a link.
     pub(super) fn chmod(&self, path: &Path, mode: u32) -> io::Result<()> {
         self.step()?;
@@ -97,7 +103,9 @@ impl Disk {
 
     /// Gives a file or folder its final group and mode.
     pub(super) fn seal(&self, fd: impl AsFd, gid: Option<u32>, mode: u32) -> io::Result<()> {
-        if let Some(gid) = gid {
+        if let Some(gid) = gid
+            && rustix::fs::fstat(&fd)?.st_gid != gid
+        {
             self.step()?;
             rustix::fs::fchown(&fd, None, Some(Gid::from_raw(gid)))?;
         }

@@ -38,6 +38,16 @@ pub enum PublishError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The keeper did not do it, and says why not.
+    #[error("could not {step} `{}`: {message}; what was published stays", path.display())]
+    Refused {
+        /// What was to be done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+    },
     /// Anything else that the kernel refused.
     #[error("could not {step} `{}`; what was published stays", path.display())]
     Io {

@@ -20,6 +20,7 @@
 
 mod disk;
 mod error;
+mod hands;
 mod prune;
 mod record;
 mod switch;
@@ -39,6 +40,7 @@ use disk::Disk;
 use record::RecordFault;
 
 pub use error::PublishError;
+pub use hands::{Hands, Reader};
 pub use record::{Manifest, PublishedFile};
 pub use switch::{LinkState, shown_in};
 pub use watch::{DriftWatch, WatchError};
@@ -54,19 +56,26 @@ const PASSAGE_MODE: u32 = 0o711;
 pub struct Publisher {
     data_dir: PathBuf,
     disk: Disk,
+    /// Who does what this process may not; `None`: it does all of it itself.
+    hands: Option<Box<dyn Hands>>,
 }
 
 impl Publisher {
     /// Makes the folders, and removes what an interrupted write left.
     pub fn open(data_dir: &Path) -> Result<Self, PublishError> {
+        Self::open_with(data_dir, None)
+    }
+
+    /// The same with somebody else's hands for what this process has no right to do.
+    pub fn open_with(data_dir: &Path, hands: Option<Box<dyn Hands>>) -> Result<Self, PublishError> {
         let disk = Disk::default();
         ensure_passage(&disk, data_dir, false)?;
         let data_dir = data_dir.canonicalize().map_err(|error| PublishError::new("find the data folder", data_dir, error))?;
-        let publisher = Self { data_dir, disk };
+        let publisher = Self { data_dir, disk, hands };
         for top in [publisher.publications(), publisher.views()] {
             ensure_passage(&publisher.disk, &top, true)?;
-            for (_, folder) in groups_in(&top)? {
-                publisher.sweep(&folder)?;
+            for (group, folder) in groups_in(&top)? {
+                publisher.sweep(&group, &folder)?;
             }
         }
         Ok(publisher)
@@ -123,11 +132,10 @@ impl Publisher {
     }
 
     /// Removes temporary names of an interrupted write.
-    fn sweep(&self, folder: &Path) -> Result<(), PublishError> {
+    fn sweep(&self, group: &GroupName, folder: &Path) -> Result<(), PublishError> {
         for name in names_in(folder)? {
             if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
-                let path = folder.join(name);
-                self.disk.remove_tree(&path).map_err(|error| PublishError::new("remove the leftover", &path, error))?;
+                self.remove("remove the leftover", group, &folder.join(name))?;
             }
         }
         Ok(())
@@ -141,7 +149,8 @@ fn ensure_passage(disk: &Disk, path: &Path, ours: bool) -> Result<bool, PublishE
     let failed = |error| PublishError::new("make the folder", path, error);
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => {
-            if ours && found.permissions().mode() & 0o7777 != PASSAGE_MODE {
+            // Where the keeper gives it to the group of its readers, all in it inherits that.
+            if ours && found.permissions().mode() & 0o5777 != PASSAGE_MODE {
                 disk.chmod(path, PASSAGE_MODE).map_err(failed)?;
             }
             Ok(false)

@@ -34,13 +34,13 @@ impl Publisher {
             let failed = |error| PublishError::new("remove", &place, error);
             // First the name, so that half a publication is never found under it.
             let temporary = folder.join(format!("{TEMPORARY}old-{id}"));
-            self.disk.remove_tree(&temporary).map_err(failed)?;
+            self.remove("remove", group, &temporary)?;
             self.disk.rename(&place, &temporary).map_err(failed)?;
-            self.disk.remove_tree(&temporary).map_err(failed)?;
+            self.remove("remove", group, &temporary)?;
             removed.push(id);
         }
         if self.on_disk(group)?.is_empty() && folder.is_dir() {
-            self.disk.remove_tree(&folder).map_err(|error| PublishError::new("remove", &folder, error))?;
+            self.remove("remove", group, &folder)?;
         }
         Ok(removed)
     }

@@ -42,7 +42,13 @@ impl Publisher {
         }
         self.note_switch(group, id);
         match state {
-            LinkState::Missing => self.make_link(group, mount),
+            LinkState::Missing => match &self.hands {
+                Some(hands) => {
+                    let refused = |message| PublishError::Refused { step: "make the link", path: mount.to_owned(), message };
+                    hands.link(group, mount_path).map_err(refused)
+                }
+                None => self.make_link(group, mount),
+            },
             LinkState::Ours | LinkState::Occupied { .. } => Ok(()),
         }
     }
@@ -69,11 +75,15 @@ impl Publisher {
     /// Removes the link at a mount path if it is ours; the view and the publications stay.
     pub fn unlink(&self, group: &GroupName, mount_path: &str) -> Result<(), PublishError> {
         let mount = self.mount_path(mount_path)?;
-        if self.link_state(group, mount) == LinkState::Ours {
-            self.disk.unlink(mount).map_err(|error| PublishError::new("remove the link", mount, error))?;
-            self.sync_parent(mount)?;
+        if self.link_state(group, mount) != LinkState::Ours {
+            return Ok(());
         }
-        Ok(())
+        if let Some(hands) = &self.hands {
+            let refused = |message| PublishError::Refused { step: "remove the link", path: mount.to_owned(), message };
+            return hands.unlink(group, mount_path).map_err(refused);
+        }
+        self.disk.unlink(mount).map_err(|error| PublishError::new("remove the link", mount, error))?;
+        self.sync_parent(mount)
     }
 
     /// Takes the link at the mount path away, where it is ours, and the view. Only when no service looks through it any
@@ -82,7 +92,7 @@ impl Publisher {
         self.unlink(group, mount_path)?;
         let view = self.view_point(group);
         let failed = |error| PublishError::new("remove the view", &view, error);
-        self.disk.remove_tree(&view).map_err(failed)?;
+        self.remove("remove the view", group, &view)?;
         self.disk.sync_folder(&self.views()).map_err(failed)
     }
 
@@ -153,6 +163,9 @@ impl Publisher {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return LinkState::Missing,
             // A component above it is a file.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return occupied("below a file"),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return occupied("out of reach of the supervisor's user, who must be able to pass through the folders above");
+            }
             Err(error) => return occupied(&format!("out of reach ({error})")),
         };
         if found.is_dir() {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::disk::{folder_beneath, open_folder};
 use super::record::{FILES, Manifest, PublishedFile, RECORD, file_mode, folder_mode};
-use super::{PublishError, Publisher, TEMPORARY};
+use super::{PublishError, Publisher, Reader, TEMPORARY};
 use crate::model::{Digest, GroupName, PublicationId};
 use crate::render::{RenderedFile, content_digest};
 
@@ -21,18 +21,19 @@ const PATH_MAX_BYTES: usize = 3072;
 const NAME_MAX_BYTES: usize = 255;
 
 impl Publisher {
-    /// Writes a publication, or finds it as it was written before. `owner` is the group id that may read it; without one
-    /// everybody may. `fresh_copy` writes another copy in any case, which is how drift is mended.
+    /// Writes a publication, or finds it as it was written before. The group of `reader` may read it; without one everybody
+    /// may. `fresh_copy` writes another copy in any case, which is how drift is mended.
     pub fn write(
         &self,
         group: &GroupName,
         files: &[RenderedFile],
-        owner: Option<u32>,
+        reader: Option<&Reader>,
         fresh_copy: bool,
     ) -> Result<PublicationId, PublishError> {
         check_paths(files)?;
         let content = content_digest(files);
         let folder = self.group_dir(group);
+        let owner = reader.map(|reader| reader.gid);
         self.ensure_group_dir(&self.publications(), &folder)?;
         let copies: Vec<PublicationId> = self.on_disk(group)?.into_iter().filter(|id| id.content == content).collect();
         if !fresh_copy && let Some(id) = self.intact(group, &copies, owner)? {
@@ -40,11 +41,12 @@ impl Publisher {
             self.disk.sync_folder(&folder).map_err(|error| PublishError::new("sync", &folder, error))?;
             return Ok(id);
         }
+        reader.map_or(Ok(()), |reader| self.prepare_for(group, &folder, reader))?;
         let copy = copies.iter().map(|id| id.copy + 1).max().unwrap_or(0);
         let id = PublicationId { content, copy };
         let manifest = Manifest { sequence: self.next_sequence(group)?, gid: owner, files: describe(files, owner) };
         let temporary = folder.join(format!("{TEMPORARY}{id}"));
-        self.place(&temporary, &folder.join(id.to_string()), files, &manifest).inspect_err(|_| {
+        self.place(group, &temporary, &folder.join(id.to_string()), files, &manifest).inspect_err(|_| {
             // The first error is the one to tell; what cannot be removed now goes at the next `open`.
             let _ = self.disk.remove_tree(&temporary);
         })?;
@@ -71,9 +73,16 @@ impl Publisher {
         Ok(None)
     }
 
-    fn place(&self, temporary: &Path, place: &Path, files: &[RenderedFile], manifest: &Manifest) -> Result<(), PublishError> {
-        self.disk.remove_tree(temporary).map_err(|error| PublishError::new("remove the leftover", temporary, error))?;
-        self.disk.mkdir(temporary, 0o700).map_err(|error| PublishError::new("make the folder", temporary, error))?;
+    fn place(
+        &self,
+        group: &GroupName,
+        temporary: &Path,
+        place: &Path,
+        files: &[RenderedFile],
+        manifest: &Manifest,
+    ) -> Result<(), PublishError> {
+        self.remove("remove the leftover", group, temporary)?;
+        self.disk.mkdir_own(temporary).map_err(|error| PublishError::new("make the folder", temporary, error))?;
         let failed = |error| PublishError::new("open the folder", temporary, error);
         let root = open_folder(temporary).map_err(failed)?;
         self.fill(root.as_fd(), temporary, files, manifest)?;

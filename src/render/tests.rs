@@ -382,6 +382,7 @@ fn service() -> crate::model::Service {
         hardening: Hardening::Default,
         on_unhealthy: OnUnhealthy::Report,
         container: None,
+        logs: crate::model::LogSettings::default(),
     }
 }
 

@@ -36,7 +36,20 @@ pub(super) struct GitDir {
 impl GitDir {
     /// Finds the repository at `path`: bare, `.git` in it, or a `.git` file that points elsewhere.
     pub(super) fn find(path: &Path) -> Result<Self, Refusal> {
-        let none = || refuse(Reason::GitOperationFailed, format!("there is no Git repository at `{}`", path.display()));
+        let none = || {
+            let closed = [path.join(".git/HEAD"), path.join("HEAD")].iter().any(|head| is_closed(head));
+            let words = if closed {
+                format!(
+                    "the repository at `{}` is closed to the supervisor's user ({}): let it read there, or name another `user` in \
+                     supervisor.toml",
+                    path.display(),
+                    rustix::process::geteuid().as_raw()
+                )
+            } else {
+                format!("there is no Git repository at `{}`", path.display())
+            };
+            refuse(Reason::GitOperationFailed, words)
+        };
         let dir = [path.join(".git"), path.to_owned()].into_iter().find_map(|dir| resolved(&dir)).ok_or_else(none)?;
         let common = match read_small(&dir.join("commondir")) {
             Some(text) => dir.join(text.trim_end()),
@@ -56,6 +69,11 @@ impl GitDir {
         }
         Ok(Self { common, objects })
     }
+}
+
+/// Whether this process's user may not even look.
+fn is_closed(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 /// A Git folder itself, or where a `.git` file leads.

@@ -182,14 +182,16 @@ impl Daemon for Fake {
     }
 
     async fn logs(&self, query: LogQuery) -> Result<mpsc::Receiver<LogLine>, ApiError> {
-        let line = |stream, text: &str| LogLine { time: THEN, stream, text: text.to_owned() };
+        let line = |stream, text: &str| LogLine::new(THEN, query.group.clone(), stream, text.as_bytes());
         let kept = [
             line(LogStream::Stdout, "listening on 8080"),
             line(LogStream::Stderr, "ERROR no route"),
             line(LogStream::Stdout, "bye"),
         ];
         let (sender, receiver) = mpsc::channel(8);
-        for line in query.select(kept) {
+        let chosen: Vec<LogLine> = kept.into_iter().filter(|line| query.filter.matches(line)).collect();
+        let first = chosen.len().saturating_sub(query.filter.lines.unwrap_or(usize::MAX));
+        for line in chosen.into_iter().skip(first) {
             sender.try_send(line).unwrap();
         }
         Ok(receiver)

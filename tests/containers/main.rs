@@ -1,6 +1,7 @@
-//! Groups that are containers, with a real engine: started, replaced, restarted, taken up again, stopped.
+//! Groups that are containers, with a real engine: started, replaced, restarted, taken up again, stopped. Tagfall in one: `first`.
 
 mod engine;
+mod first;
 
 use std::time::Duration;
 

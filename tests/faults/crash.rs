@@ -61,12 +61,8 @@ impl KillAt {
 
 /// Builds the tool; skips where this machine does not let one process trace another.
 fn tool(dir: &Path) -> Result<PathBuf, Skipped> {
-    let cc = common::need_tool("cc")?;
     common::need_root()?;
-    let (source, tool) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/kill_at.c"), dir.join("kill_at"));
-    let built = Command::new(cc).args(["-Wall", "-Werror", "-O1", "-o"]).arg(&tool).arg(source).status();
-    assert!(built.is_ok_and(|status| status.success()), "the tracer does not compile");
-    Ok(tool)
+    common::compile("kill_at", dir, &[])
 }
 
 /// One host that goes through every `HOSTS`th point.

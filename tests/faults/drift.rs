@@ -39,7 +39,7 @@ fn edited_and_put_back(host: &Host) {
 }
 
 /// A host whose supervisor runs as nobody: it may not mount, so services see the host's links.
-fn as_nobody() -> Result<Host, Skipped> {
+pub(crate) fn as_nobody() -> Result<Host, Skipped> {
     common::need_root()?;
     let setpriv = common::need_tool("setpriv")?.display().to_string();
     let mut host = Host::bare(|settings| settings);

@@ -48,17 +48,26 @@ impl Host {
 
     /// One whose repository is empty.
     pub(crate) fn bare(change: impl FnOnce(String) -> String) -> Self {
+        Self::begin(change, &[])
+    }
+
+    /// The same, started by a program that runs what stands behind its arguments.
+    pub(crate) fn through(through: &[&str]) -> Self {
+        Self::begin(|settings| settings, through)
+    }
+
+    fn begin(change: impl FnOnce(String) -> String, through: &[&str]) -> Self {
         let dir = common::temp_dir();
         let repo = Repo::new(dir.path());
         let settings = change(Supervisor::settings(dir.path(), &repo.bare().display().to_string(), "{}"));
-        let supervisor = Supervisor::start_with(&tagfall(), dir.path(), &settings, &[]);
+        let supervisor = Supervisor::start_with(&tagfall(), dir.path(), &settings, through);
         Self { supervisor, repo, settings, dir }
     }
 
     /// Stops all, as a person would with ctrl-C.
     pub(crate) fn stop(&mut self) {
         assert_eq!(self.supervisor.terminate(), Some(0), "{}", self.supervisor.log());
-        assert!(!self.path("api.sock").exists(), "the socket is left: {}", self.supervisor.log());
+        assert!(!self.path(common::SOCKET).exists(), "the socket is left: {}", self.supervisor.log());
     }
 
     /// Starts it again on what is there.

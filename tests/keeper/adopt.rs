@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tagfall::keeper::wire::{LOG_FILES, Request, log_dir, parse_line};
-use tagfall::model::{Exit, GroupName, LogLine, ServiceReport, ServiceSpec, ServiceState, Signal};
+use tagfall::keeper::wire::{Command, Request};
+use tagfall::model::{Exit, GroupName, ServiceReport, ServiceSpec, ServiceState, Signal};
 
-use crate::stage::{Stage, alive, is_root, shell, signal, wait_until};
+use crate::stage::{Setting, Stage, alive, is_root, shell, signal, wait_until};
 
 const KILL: rustix::process::Signal = rustix::process::Signal::KILL;
 
@@ -18,11 +18,11 @@ const MANY: usize = 50;
 const GAP_MAX: Duration = Duration::from_secs(1);
 
 /// A service that writes numbered lines, without an end.
-fn counter(name: &str) -> ServiceSpec {
+pub(crate) fn counter(name: &str) -> ServiceSpec {
     shell(name, "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done")
 }
 
-fn start_all(stage: &mut Stage, specs: &[ServiceSpec]) -> BTreeMap<GroupName, ServiceReport> {
+pub(crate) fn start_all(stage: &mut Stage, specs: &[ServiceSpec]) -> BTreeMap<GroupName, ServiceReport> {
     for spec in specs {
         stage.run(spec);
     }
@@ -32,29 +32,21 @@ fn start_all(stage: &mut Stage, specs: &[ServiceSpec]) -> BTreeMap<GroupName, Se
     stage.reports.clone()
 }
 
-/// All lines that are on disk, oldest first.
-fn lines(stage: &Stage, group: &GroupName) -> Vec<LogLine> {
-    let dir = log_dir(&stage.data, group);
-    let texts = LOG_FILES.iter().rev().map(|name| std::fs::read(dir.join(name)).unwrap_or_default());
-    texts.flat_map(|text| text.split(|byte| *byte == b'\n').filter_map(parse_line).collect::<Vec<_>>()).collect()
-}
-
 /// Every number from 1 on is there, and none was long in coming.
-fn check_lines(stage: &Stage, group: &GroupName) {
-    let lines = lines(stage, group);
-    let mut numbers: Vec<u64> = lines.iter().map(|line| line.text.parse().unwrap()).collect();
+pub(crate) fn check_lines(stage: &Stage, group: &GroupName) {
+    let lines = stage.logs(group);
+    let numbers: Vec<u64> = lines.iter().map(|line| line.line.parse().unwrap()).collect();
     assert!(numbers.is_sorted(), "{group}: {numbers:?}");
-    numbers.dedup();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{group}");
     for pair in lines.windows(2) {
         let gap = Duration::from_millis(pair[1].time.0.saturating_sub(pair[0].time.0));
-        assert!(gap < GAP_MAX, "{group}: {gap:?} before line {}", pair[1].text);
+        assert!(gap < GAP_MAX, "{group}: {gap:?} before line {}", pair[1].line);
     }
 }
 
-fn wait_for_lines(stage: &Stage, group: &GroupName, more: usize) {
-    let wanted = lines(stage, group).len() + more;
-    wait_until("more lines", || (lines(stage, group).len() >= wanted).then_some(()));
+pub(crate) fn wait_for_lines(stage: &Stage, group: &GroupName, more: usize) {
+    let wanted = stage.logs(group).len() + more;
+    wait_until("more lines", || (stage.logs(group).len() >= wanted).then_some(()));
 }
 
 fn record(stage: &Stage, group: &GroupName) -> PathBuf {
@@ -421,4 +413,26 @@ fn hundreds_are_known_again_within_seconds() {
     let keeper = killed.elapsed();
     assert_eq!(stage.reports, before);
     assert!(supervisor < Duration::from_secs(1) && keeper < Duration::from_secs(2), "{supervisor:?}, {keeper:?}");
+}
+
+#[test]
+fn a_successor_in_another_mount_namespace_takes_no_others_for_a_services_own() {
+    if common::rights_to_mount().is_err() {
+        return;
+    }
+    let through = ["unshare".to_owned(), "--mount".to_owned()].to_vec();
+    let mut stage = Stage::with(Setting { through, ..Setting::default() });
+    let plain = shell("plain", "exec sleep 1000");
+    stage.run(&plain);
+    stage.wait_state(&plain.group, ServiceState::Running);
+    stage.replace_keeper();
+    let report = stage.reports[&plain.group].clone();
+    assert_eq!((report.state, report.incarnation), (ServiceState::Running, 1));
+    // What is run beside it is run where the keeper is, which can be told by what only that one sees.
+    let seen = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_ne!(seen(stage.keeper.id()), seen(report.pid.unwrap()));
+    let argv = ["/bin/sh", "-c", "readlink /proc/self/ns/mnt"].map(str::to_owned).to_vec();
+    let group = Some(plain.group.clone());
+    let command = Command { group, argv, timeout: Duration::from_secs(20), ..Command::default() };
+    assert_eq!(stage.exec(command).unwrap().output.trim(), seen(stage.keeper.id()).to_str().unwrap());
 }

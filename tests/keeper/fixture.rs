@@ -15,6 +15,9 @@ pub(crate) const STEPS: &str = "TAGFALL_TEST_STEPS";
 /// How long a fixture lives that nobody ends.
 const LIFE: Duration = Duration::from_secs(60);
 
+/// Between two lines of one that counts.
+const BETWEEN_LINES: Duration = Duration::from_millis(50);
+
 /// The command that does the steps of its environment.
 pub(crate) fn command() -> String {
     format!("'{}' --exact fixture_of_services --nocapture", std::env::current_exe().unwrap().display())
@@ -53,7 +56,9 @@ pub(crate) fn body() {
                 let fd = tagfall::sys::process::inherited_fd(number).unwrap();
                 rustix::io::write(&fd, rest.replace("newline", "\n").as_bytes()).unwrap();
             }
+            "beat" => beat(),
             "serve" => serve(),
+            "count" => count(),
             "probe" => crate::strict::probe(rest),
             "end" => return,
             _ => panic!("no such step: {step}"),
@@ -66,6 +71,31 @@ fn say(message: &[u8]) {
     let socket = UnixDatagram::unbound().unwrap();
     // One that is too long for the socket is an attempt as well.
     let _ = socket.send_to(message, std::env::var("NOTIFY_SOCKET").unwrap());
+}
+
+/// How often a living service says so.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// Says that it lives, for as long as it does.
+fn beat() {
+    let end = std::time::Instant::now() + LIFE;
+    while std::time::Instant::now() < end {
+        say(b"WATCHDOG=1");
+        rustix::event::poll(&mut [], Some(&rustix::event::Timespec::try_from(BEAT).unwrap())).unwrap();
+    }
+}
+
+/// Numbered lines, each with the milliseconds of its writing, as long as a fixture lives.
+fn count() {
+    let begun = std::time::Instant::now();
+    for number in 1.. {
+        let written = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        println!("line {number} {written}");
+        if begun.elapsed() > LIFE {
+            return;
+        }
+        std::thread::park_timeout(BETWEEN_LINES);
+    }
 }
 
 /// Answers every connection to the first socket that was handed over with its own process id.

@@ -216,7 +216,7 @@ fn a_flood_neither_fills_the_disk_nor_hides_another_services_lines() {
     let quiet = shell("quiet", "echo heard; printf 'no newline' >&2; exit 125");
     stage.run(&quiet);
     stage.wait_line(&quiet.group, |line| line == "no newline");
-    let texts: Vec<_> = stage.logs(&quiet.group).into_iter().map(|line| line.text).collect();
+    let texts: Vec<_> = stage.logs(&quiet.group).into_iter().map(|line| line.line).collect();
     assert!(texts.contains(&"heard".to_owned()), "{texts:?}");
     let size: u64 = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!(size <= 3 * 1024 * 1024, "{size}");

@@ -87,3 +87,31 @@ fn a_socket_that_cannot_be_had_is_named_and_tried_again() {
     let report = stage.wait_state(&spec.group, ServiceState::Running);
     assert_eq!(connect(address.port()).unwrap(), report.pid);
 }
+
+/// More sockets than there are numbers below that of the lock.
+const SOCKETS: usize = 120;
+
+#[test]
+fn so_many_sockets_are_handed_over_and_the_lock_is_held_beside_them() {
+    let mut stage = Stage::new();
+    let mut spec = doing("many", &["env LISTEN_FDS", "print up"]);
+    spec.launch.listen =
+        (0..SOCKETS).map(|number| format!("unix://{}", stage.data.join(format!("{number}.sock")).display())).collect();
+    stage.run(&spec);
+    let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
+    stage.wait_line(&spec.group, |line| line == "up");
+    stage.wait_line(&spec.group, |line| line == format!("env LISTEN_FDS={SOCKETS}"));
+    let links: Vec<(usize, String)> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+            Some((entry.file_name().to_str()?.parse().ok()?, target))
+        })
+        .collect();
+    let sockets = links.iter().filter(|(number, to)| (3..3 + SOCKETS).contains(number) && to.starts_with("socket:")).count();
+    assert_eq!(sockets, SOCKETS, "{links:?}");
+    let lock = format!("/keeper/locks/{}", spec.group);
+    let locks: Vec<usize> = links.iter().filter(|(_, to)| to.ends_with(&lock)).map(|(number, _)| *number).collect();
+    assert!(locks.len() == 1 && locks[0] >= 3 + SOCKETS, "{locks:?} in {links:?}");
+}

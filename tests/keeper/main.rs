@@ -3,14 +3,24 @@
 #![expect(clippy::print_stdout, reason = "a service that the keeper starts prints what the test looks for")]
 
 mod adopt;
+mod clocks;
+mod crowd;
+mod first;
 mod fixture;
 mod groups;
+mod hostile;
 mod life;
 mod listening;
+mod logs;
 mod notify;
+mod protocol;
 mod rights;
+mod scarce;
+mod shim;
 mod stage;
 mod strict;
+mod successor;
+mod unit;
 mod views;
 
 /// What the keeper starts as its supervisor: see `stage`.

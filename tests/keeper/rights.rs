@@ -48,7 +48,7 @@ fn a_service_has_its_users_rights_and_no_more() {
         fds.sort_unstable();
         (fds == [0, 1, 2, 100]).then_some(())
     });
-    let mut lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).collect();
+    let mut lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.line).collect();
     assert_eq!(lines.remove(0), "0022");
     assert_eq!(lines.remove(0), spec.launch.working_dir);
     let keys: Vec<_> = lines.iter().filter_map(|line| line.split_once('=')).map(|(key, _)| key).collect();
@@ -86,7 +86,7 @@ fn turns_on_the_processor_are_as_whoever_started_the_keeper_had_them() {
     stage.run(&spec);
     let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
     assert_eq!(slice(pid), Some(usual));
-    let keeper = slice(stage.keeper_pid()).unwrap();
+    let keeper = slice(stage.keeper.id()).unwrap();
     assert!(keeper.parse::<u64>().unwrap() <= 1_000_000, "{keeper}");
 }
 
@@ -108,9 +108,7 @@ fn an_ordinary_users_keeper_does_what_that_user_may_and_says_what_not() {
     let mut stage = Stage::unprivileged();
     let why = stage.hello.clone().unwrap().namespaces;
     let mut spec = shell("plain", "exec sleep 1000");
-    let point = stage.data.join("point");
-    std::fs::create_dir_all(&point).unwrap();
-    spec.view = Some(publication(&stage.data, "one", &point));
+    spec.view = Some(publication(&stage.data, &spec.group, "one"));
     stage.run(&spec);
     let report = stage.wait_state(&spec.group, ServiceState::Running);
     if let Err(why) = why {

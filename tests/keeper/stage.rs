@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use tagfall::keeper::KeeperConfig;
 use tagfall::keeper::wire::{ExecOutcome, Hello, Message, PACKET_MAX_BYTES, Request, decode_message, encode_request};
+use tagfall::keeper::{Grants, KeeperConfig};
 use tagfall::model::{
-    Backoff, Digest, GroupName, Launch, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState,
-    Signal, View,
+    Backoff, Digest, GroupName, Launch, LogFilter, LogLine, Policy, PublicationId, ServiceKind, ServiceReport, ServiceSpec,
+    ServiceState, Signal, View,
 };
-use tagfall::process::{LogQuery, read_logs};
+use tagfall::process::read_logs;
 
 /// By when anything that is waited for must have happened.
 const BOUND: Duration = Duration::from_secs(20);
@@ -36,12 +36,26 @@ pub(crate) const BRIDGE: &str = "TAGFALL_TEST_BRIDGE";
 /// User and group `nobody`.
 pub(crate) const NOBODY: u32 = 65534;
 
+/// How a keeper is started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setting {
+    /// As an ordinary user.
+    pub(crate) as_nobody: bool,
+    /// Its program is a copy that may be replaced, and its words are kept.
+    pub(crate) own_program: bool,
+    /// A program, with its arguments, that runs what stands behind them.
+    pub(crate) through: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// What the supervisor may have done for it.
+    pub(crate) grants: Grants,
+}
+
 pub(crate) struct Stage {
     pub(crate) data: PathBuf,
     _dir: tempfile::TempDir,
     bridge: UnixListener,
     pub(crate) keeper: Child,
-    as_nobody: bool,
+    pub(crate) setting: Setting,
     program: PathBuf,
     link: Option<(OwnedFd, UnixStream)>,
     pub(crate) hello: Option<Hello>,
@@ -73,17 +87,22 @@ fn poll_for(fds: &mut [PollFd<'_>], timeout: Duration) -> bool {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::begin(false, false)
+        Self::with(Setting::default())
     }
 
     /// A keeper of an ordinary user, where this test may make one.
     pub(crate) fn unprivileged() -> Self {
-        Self::begin(is_root(), false)
+        Self::with(Setting { as_nobody: is_root(), ..Setting::default() })
+    }
+
+    /// A keeper with these lists of the operator's.
+    pub(crate) fn with_grants(grants: Grants) -> Self {
+        Self::with(Setting { grants, ..Setting::default() })
     }
 
     /// A keeper whose program is a copy that may be replaced, and whose words are kept.
     pub(crate) fn with_own_program() -> Self {
-        Self::begin(false, true)
+        Self::with(Setting { own_program: true, ..Setting::default() })
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -97,30 +116,30 @@ impl Stage {
         wait_until(words, || (said() >= times).then_some(()));
     }
 
-    fn begin(as_nobody: bool, own_program: bool) -> Self {
+    pub(crate) fn with(setting: Setting) -> Self {
         let dir = tempfile::Builder::new().prefix("tagfall-keeper-").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        if as_nobody {
+        if setting.as_nobody {
             std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let bridge = dir.path().join("bridge");
         let listener = UnixListener::bind(&bridge).unwrap();
         std::fs::set_permissions(&bridge, std::fs::Permissions::from_mode(0o777)).unwrap();
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_tagfall"));
-        if own_program {
+        if setting.own_program {
             let copy = dir.path().join("tagfall");
             std::fs::copy(&program, &copy).unwrap();
             program = copy;
         }
-        let keeper = start_keeper(&data, &bridge, as_nobody, &program, own_program);
+        let keeper = start_keeper(&data, &bridge, &setting, &program);
         let mut stage = Self {
             data,
             _dir: dir,
             bridge: listener,
             keeper,
-            as_nobody,
+            setting,
             program,
             link: None,
             hello: None,
@@ -148,7 +167,8 @@ impl Stage {
     }
 
     pub(crate) fn start_keeper(&mut self) {
-        self.keeper = start_keeper(&self.data, &self.bridge_path(), self.as_nobody, &self.program, false);
+        let setting = Setting { own_program: false, ..self.setting.clone() };
+        self.keeper = start_keeper(&self.data, &self.bridge_path(), &setting, &self.program);
         self.connect();
     }
 
@@ -292,12 +312,12 @@ impl Stage {
     }
 
     pub(crate) fn logs(&self, group: &GroupName) -> Vec<LogLine> {
-        read_logs(&self.data, group, &LogQuery::default()).unwrap().lines
+        read_logs(&self.data, group, LogFilter::default()).unwrap()
     }
 
     /// Waits until a service has written a line.
     pub(crate) fn wait_line(&self, group: &GroupName, wanted: impl Fn(&str) -> bool) -> String {
-        let found = || self.logs(group).into_iter().map(|line| line.text).find(|text| wanted(text));
+        let found = || self.logs(group).into_iter().map(|line| line.line).find(|text| wanted(text));
         wait_until("a line in the log", found)
     }
 
@@ -360,22 +380,30 @@ fn remove_groups(dir: &Path, hash: &str, within: bool) -> bool {
     all
 }
 
-fn start_keeper(data: &Path, bridge: &Path, as_nobody: bool, program: &Path, keep_words: bool) -> Child {
+fn start_keeper(data: &Path, bridge: &Path, setting: &Setting, program: &Path) -> Child {
+    let mut supervisor = std::env::current_exe().unwrap();
+    if setting.grants.run_as.is_some() {
+        // The folders above the test's own program may be closed to that user.
+        let reachable = data.with_file_name("test");
+        let _ = std::fs::hard_link(&supervisor, &reachable).or_else(|_| std::fs::copy(&supervisor, &reachable).map(drop));
+        supervisor = reachable;
+    }
     let config = KeeperConfig {
         data_dir: data.to_owned(),
-        supervisor_program: Some(std::env::current_exe().unwrap()),
+        supervisor_program: Some(supervisor),
         supervisor_args: ["--exact", "--nocapture"].map(Into::into).to_vec(),
+        grants: setting.grants.clone(),
     };
-    let mut command = if as_nobody {
-        let mut command = Command::new("setpriv");
+    let mut words = setting.through.clone();
+    if setting.as_nobody {
         let id = NOBODY.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
+        words.extend(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"].map(str::to_owned));
+    }
+    words.push(program.to_str().unwrap().to_owned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).envs(setting.env.iter().cloned());
     command.arg("keeper").args(config.to_args()).env(BRIDGE, bridge).stdin(Stdio::null()).stdout(Stdio::null());
-    if keep_words {
+    if setting.own_program {
         command.stderr(std::fs::File::create(program.with_extension("words")).unwrap());
     }
     command.spawn().unwrap()
@@ -399,6 +427,7 @@ pub(crate) fn hand_over() {
         return;
     };
     let socket = tagfall::sys::process::inherited_fd(3).unwrap();
+    crate::hostile::probe(Path::new(&bridge));
     let mut stream = UnixStream::connect(bridge).unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
@@ -443,19 +472,22 @@ pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
             ready_when_started: true,
             ready: tagfall::model::Ready::Started,
             watchdog: None,
+            logs: tagfall::model::LogPolicy::default(),
         },
         view: None,
     }
 }
 
-/// A directory with two files that belong together, as a publication.
-pub(crate) fn publication(data: &Path, name: &str, point: &Path) -> View {
-    let source = data.join("publications").join(name);
+/// A directory with two files that belong together, as a publication of a group, and the place where it is shown.
+pub(crate) fn publication(data: &Path, group: &GroupName, name: &str) -> View {
+    let publication = PublicationId { content: Digest::of(name.as_bytes()), copy: 0 };
+    let source = data.join("publications").join(group.to_string()).join(publication.to_string());
+    let point = data.join("view").join(group.to_string());
     std::fs::create_dir_all(&source).unwrap();
+    std::fs::create_dir_all(&point).unwrap();
     for file in ["a", "b"] {
         std::fs::write(source.join(file), format!("{name}\n")).unwrap();
     }
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let publication = PublicationId { content: Digest::of(name.as_bytes()), copy: 0 };
-    View { publication, source: text(&source), point: text(point) }
+    View { publication, source: text(&source), point: text(&point) }
 }

@@ -58,12 +58,11 @@ pub(crate) fn probe(rest: &str) {
 
 /// A strict service that probes what it may, then serves.
 fn strict(stage: &Stage, name: &str, user: Option<&str>) -> (ServiceSpec, u16) {
-    let point = stage.data.join("view");
-    fs::create_dir_all(&point).unwrap();
+    let mut spec = doing(name, &[]);
+    let view = publication(&stage.data, &spec.group, "one");
     let secret = stage.data.with_file_name("secret");
     fs::write(&secret, "of another").unwrap();
-    let steps = format!("probe {},{},{}|serve", stage.keeper.id(), secret.display(), point.display());
-    let mut spec = doing(name, &[]);
+    let steps = format!("probe {},{},{}|serve", stage.keeper.id(), secret.display(), view.point);
     let port = common::free_port();
     spec.launch.argv = vec![std::env::current_exe().unwrap().display().to_string()];
     spec.launch.argv.extend(["--exact", "fixture_of_services", "--nocapture"].map(str::to_owned));
@@ -72,7 +71,7 @@ fn strict(stage: &Stage, name: &str, user: Option<&str>) -> (ServiceSpec, u16) {
     spec.launch.working_dir = stage.data.join("var").join(spec.group.to_string()).display().to_string();
     spec.launch.hardening = Some(Hardening::Strict);
     spec.launch.listen = vec![format!("tcp://127.0.0.1:{port}")];
-    spec.view = Some(publication(&stage.data, "one", &point));
+    spec.view = Some(view);
     (spec, port)
 }
 
@@ -80,7 +79,7 @@ fn found(stage: &mut Stage, spec: &ServiceSpec) -> BTreeMap<String, String> {
     stage.run(spec);
     stage.wait_line(&spec.group, |line| line == "probed=ok");
     stage.wait_state(&spec.group, ServiceState::Running);
-    let lines = stage.logs(&spec.group).into_iter().map(|line| line.text);
+    let lines = stage.logs(&spec.group).into_iter().map(|line| line.line);
     lines.filter_map(|line| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))).collect()
 }
 
@@ -127,10 +126,11 @@ fn check_shielded(user: Option<&str>) {
     // Nothing of it is seen by anybody else, or stays.
     assert!(!std::path::Path::new("/tmp/own").exists());
     // A new publication is shown to it all the same, and a command beside it sees what it sees.
-    let next = publication(&stage.data, "two", &stage.data.join("view"));
+    let next = publication(&stage.data, &spec.group, "two");
+    let point = next.point.clone();
     let request = tagfall::keeper::wire::Request::Reload { group: spec.group.clone(), view: next, signal: None };
     stage.ask(&request).unwrap();
-    let script = format!("cat {}/view/a; ls /tmp; touch /etc/tagfall-test-strict; kill -0 $PPID", stage.data.display());
+    let script = format!("cat {point}/a; ls /tmp; touch /etc/tagfall-test-strict; kill -0 $PPID");
     let argv = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
     let command = Command { group: Some(spec.group.clone()), argv, timeout: Duration::from_secs(20), ..Command::default() };
     let output = stage.exec(command).unwrap().output;

@@ -13,10 +13,10 @@ const SWITCHES: usize = 200;
 #[test]
 fn a_switch_is_never_seen_half() {
     let mut stage = Stage::new();
-    let point = stage.data.join("point");
-    std::fs::create_dir(&point).unwrap();
+    let mut spec = shell("reader", "");
+    let views: Vec<_> = ["one", "two", "three"].map(|name| publication(&stage.data, &spec.group, name)).to_vec();
+    let point = std::path::PathBuf::from(&views[0].point);
     std::fs::write(point.join("host"), "the host's own").unwrap();
-    let views: Vec<_> = ["one", "two", "three"].map(|name| publication(&stage.data, name, &point)).to_vec();
     // Each reader enters the directory once and reads both files in it: they must be there, and of one publication. By
     // path, no file may ever be missing. Built into the shell, all of it, so that it is quick.
     let reader = format!(
@@ -24,7 +24,7 @@ fn a_switch_is_never_seen_half() {
          [ \"$x\" = \"$y\" ] || echo torn; cd /; test -e {0}/a || echo missing; done",
         point.display()
     );
-    let mut spec = shell("reader", &format!("trap 'echo told' HUP; ({reader}) & ({reader}) & echo up; while :; do wait; done"));
+    spec = shell("reader", &format!("trap 'echo told' HUP; ({reader}) & ({reader}) & echo up; while :; do wait; done"));
     spec.view = Some(views[0].clone());
     stage.run(&spec);
     let report = stage.wait_state(&spec.group, ServiceState::Running);
@@ -50,7 +50,7 @@ fn a_switch_is_never_seen_half() {
     stage.wait_line(&spec.group, |line| line == "told");
     let seen = read(&mut stage);
     assert!(seen.starts_with("three\n") && seen.contains("Read-only") && seen.ends_with("a\nb\n"), "{seen}");
-    let lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.text).collect();
+    let lines: Vec<_> = stage.logs(&spec.group).into_iter().map(|line| line.line).collect();
     assert_eq!(lines, ["up", "told"]);
     assert_eq!(stage.reports[&spec.group].pid, report.pid);
     // The host sees nothing of it, and only one publication is left mounted.
@@ -62,10 +62,8 @@ fn a_switch_is_never_seen_half() {
 #[test]
 fn a_publication_that_is_missing_changes_nothing_and_is_said() {
     let mut stage = Stage::new();
-    let point = stage.data.join("point");
-    std::fs::create_dir(&point).unwrap();
     let mut spec = shell("steadfast", "exec sleep 1000");
-    let good = publication(&stage.data, "good", &point);
+    let good = publication(&stage.data, &spec.group, "good");
     spec.view = Some(good.clone());
     stage.run(&spec);
     let report = stage.wait_state(&spec.group, ServiceState::Running);
@@ -73,19 +71,18 @@ fn a_publication_that_is_missing_changes_nothing_and_is_said() {
         assert!(stage.hello.clone().unwrap().namespaces.is_err());
         return;
     }
-    let mut bad = publication(&stage.data, "bad", &point);
+    let bad = publication(&stage.data, &spec.group, "bad");
     std::fs::remove_dir_all(&bad.source).unwrap();
     let reload = Request::Reload { group: spec.group.clone(), view: bad.clone(), signal: Some(Signal::KILL) };
     assert!(stage.ask(&reload).unwrap_err().contains("cannot be shown"));
     let after = stage.reports[&spec.group].clone();
     assert_eq!((after.pid, after.publication), (report.pid, Some(good.publication)));
     // A start with it fails as well, and says so, until it is there.
-    bad.point = point.to_str().unwrap().to_owned();
     spec.view = Some(bad.clone());
     stage.run(&spec);
     stage.ask(&Request::Restart { group: spec.group.clone() }).unwrap();
     stage.wait_for(&spec.group, |report| report.message.contains("cannot be mounted"));
-    publication(&stage.data, "bad", &point);
+    publication(&stage.data, &spec.group, "bad");
     let fresh = stage.wait_state(&spec.group, ServiceState::Running);
     assert_eq!(fresh.publication, Some(bad.publication));
 }
@@ -93,10 +90,8 @@ fn a_publication_that_is_missing_changes_nothing_and_is_said() {
 #[test]
 fn what_a_service_leaves_in_its_namespace_is_found_without_its_environment() {
     let mut stage = Stage::new();
-    let point = stage.data.join("point");
-    std::fs::create_dir(&point).unwrap();
     let mut spec = shell("hidden", "env -i setsid sleep 1006 & echo $!; exec sleep 1000");
-    spec.view = Some(publication(&stage.data, "one", &point));
+    spec.view = Some(publication(&stage.data, &spec.group, "one"));
     stage.run(&spec);
     let report = stage.wait_state(&spec.group, ServiceState::Running);
     let hidden: u32 = stage.wait_line(&spec.group, |line| line.parse::<u32>().is_ok()).parse().unwrap();

@@ -165,6 +165,7 @@ impl DraftGroup {
             hardening: Hardening::Default,
             on_unhealthy: OnUnhealthy::Report,
             container: None,
+            logs: tagfall::model::LogSettings::default(),
         }
     }
 }

@@ -113,13 +113,14 @@ impl Host {
             since: Timestamp(now),
             next_try: None,
             launch: proc.launch,
-            policy: proc.spec.policy,
+            policy: proc.spec.policy.clone(),
             revision: proc.spec.revision,
             publication: proc.sees,
             mount_mode: MountMode::Namespace,
             last_exit: proc.last_exit,
             message: String::new(),
             start_extended: None,
+            logs: tagfall::model::LogLosses::default(),
         })
     }
 

@@ -227,6 +227,7 @@ impl World {
             facts: Digest::of(b"facts"),
             selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
             poll: Duration::from_secs(30),
+            logs: tagfall::model::LogPolicy::default(),
         };
         self.core = Some(Core::new(host, remembered));
         let groups: Vec<_> = self.host.procs.keys().cloned().collect();
@@ -397,7 +398,7 @@ impl World {
             Action::Amend { spec } => {
                 if let Some(proc) = self.host.procs.get_mut(&spec.group) {
                     proc.spec.revision = spec.revision;
-                    proc.spec.policy = spec.policy;
+                    proc.spec.policy.clone_from(&spec.policy);
                 }
                 (spec.group.clone(), None)
             }

@@ -6,6 +6,8 @@
  *   box eat               takes memory until somebody ends it
  *   box same FILE TEXT    ends with 0 where FILE begins with TEXT, else with 1
  *   box sleep             sleeps
+ *   box orphans N M       N times, leaves M processes without their parent that end all at once; says `done`, and sleeps
+ *   box family            leaves a process without its parent that ignores SIGTERM, and sleeps
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -14,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void say(const char *text) {
@@ -65,6 +68,40 @@ static _Noreturn void eat(void) {
     }
 }
 
+/* They wait until the other end of the pipe is closed, so that the last one is there before the first one ends. */
+static void orphan_many(int many) {
+    int ends[2];
+    if (pipe(ends) != 0) exit(1);
+    for (int at = 0; at < many; at++) {
+        pid_t parent = fork();
+        if (parent < 0) exit(1);
+        if (parent == 0) {
+            if (fork() == 0) {
+                char none;
+                close(ends[1]);
+                while (read(ends[0], &none, 1) > 0) continue;
+            }
+            _exit(0);
+        }
+        waitpid(parent, NULL, 0);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void leave_family(void) {
+    pid_t parent = fork();
+    if (parent < 0) exit(1);
+    if (parent == 0) {
+        if (fork() == 0) {
+            signal(SIGTERM, SIG_IGN);
+            for (;;) pause();
+        }
+        _exit(0);
+    }
+    waitpid(parent, NULL, 0);
+}
+
 int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     if (strcmp(what, "serve") == 0 && count == 4) return serve(atoi(words[2]), words[3]);
@@ -77,6 +114,12 @@ int main(int count, char **words) {
         char content[4096] = {0};
         return read_file(words[2], content, sizeof content) != 0 || strncmp(content, words[3], strlen(words[3])) != 0;
     }
+    if (strcmp(what, "orphans") == 0 && count == 4) {
+        signal(SIGTERM, ended);
+        for (int at = 0; at < atoi(words[2]); at++) orphan_many(atoi(words[3]));
+        say("done");
+    }
+    if (strcmp(what, "family") == 0) leave_family();
     signal(SIGTERM, strcmp(what, "deaf") == 0 ? SIG_IGN : ended);
     say("up");
     for (;;) pause();

@@ -11,5 +11,5 @@ pub use answer::{
     PlanStep, PlanView, Release, ReleaseState, ServiceRequest, Trace, Why,
 };
 pub use status::{
-    ActiveRelease, ApiAddresses, Group, Health, Member, Mount, Phase, Refused, Ring, Rollout, Service, Status, Supervisor,
+    ActiveRelease, ApiAddresses, Group, Health, Logs, Member, Mount, Phase, Refused, Ring, Rollout, Service, Status, Supervisor,
 };

@@ -57,6 +57,9 @@ pub struct Supervisor {
     pub started_at: Timestamp,
     /// This process.
     pub pid: u32,
+    /// The user that it runs as.
+    #[serde(default)]
+    pub user: String,
     /// The keeper, while it is connected.
     pub keeper_pid: Option<u32>,
     /// The hook host, while there is one.
@@ -156,6 +159,23 @@ pub struct Service {
     /// Since when the state is as it is.
     pub since: Timestamp,
     /// What the keeper has to say of it: why it could not be started, or what is not promised here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What of its output got lost.
+    #[serde(default)]
+    pub logs: Logs,
+}
+
+/// What of a service's output got lost, since its keeper began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// Lines that could not be written to disk.
+    pub lost_lines: u64,
+    /// Bytes of these lines.
+    pub lost_bytes: u64,
+    /// Lines that could not be handed on to journald or syslog.
+    pub unforwarded_lines: u64,
+    /// What goes wrong now; left out where nothing does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }

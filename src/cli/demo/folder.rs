@@ -20,9 +20,11 @@ const DATA: &str = "data";
 const ETC: &str = "etc";
 const SETTINGS: &str = "supervisor.toml";
 const LOG: &str = "supervisor.log";
-const SOCKET: &str = "api.sock";
+/// A folder of its own: made by the keeper, for the supervisor's user.
+const RUN: &str = "run";
+const SOCKET: &str = "run/api.sock";
 /// Everything that lies in the folder.
-const ALL: [&str; 7] = [BARE, CLONE, DATA, ETC, SETTINGS, LOG, SOCKET];
+const ALL: [&str; 7] = [BARE, CLONE, DATA, ETC, SETTINGS, LOG, RUN];
 
 /// The demo's folder.
 #[derive(Debug)]
@@ -46,8 +48,9 @@ impl Folder {
         for count in 0..NAMES_MAX {
             let root = base.join(format!("tagfall-demo-{}", u64::from(std::process::id()) + u64::from(count) * 1_000_000));
             check(&root)?;
-            // Nobody else's business, and never a folder that somebody else has prepared.
-            match DirBuilder::new().mode(0o700).create(&root) {
+            // Never a folder that somebody else has prepared. Root's is passed through by the supervisor's user.
+            let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+            match DirBuilder::new().mode(mode).create(&root) {
                 Ok(()) => return Ok(Self { root, whole: true }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(could_not_make(&root, error)),
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn folders_that_cannot_serve_are_refused_and_left_as_they_were() {
         let outer = tempfile::tempdir().unwrap();
-        fs::write(outer.path().join("api.sock"), "x").unwrap();
+        fs::write(outer.path().join("run"), "x").unwrap();
         for bad in
             [outer.path().to_owned(), outer.path().join("a/b"), outer.path().join("x".repeat(100)), outer.path().join("{{x")]
         {

@@ -86,7 +86,7 @@ impl Here {
         let state = Store::peek(&data_dir);
         let nobody = "0".repeat(32);
         let member = state.as_ref().map_or(nobody.as_str(), |state| state.member_id.as_str());
-        let host = host_facts(&settings, &data_dir, member);
+        let host = host_facts(&settings, &data_dir, member, rustix::process::geteuid().as_raw());
         let ring = settings.ring.as_ref().map(|ring| ring.name.clone());
         Self { data_dir, ring, host, env: environment(), state, settings }
     }

@@ -34,15 +34,16 @@ fn below(dir: &Path, depth: usize) -> Vec<PathBuf> {
 
 /// Processes of a group and of all below it.
 pub(super) fn members(dir: &Path) -> Vec<u32> {
-    let texts = below(dir, DEPTH_MAX).into_iter().filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok());
+    let texts = below(dir, DEPTH_MAX).into_iter().filter_map(|dir| proc::read_list(dir.join("cgroup.procs")).ok());
     texts.flat_map(|text| text.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
 /// Whether anything lives in a group.
 pub(super) fn populated(dir: &Path) -> bool {
-    match fs::read_to_string(dir.join("cgroup.events")) {
+    match proc::read_short(dir.join("cgroup.events")) {
         Ok(events) => field(&events, "populated") == Some(1),
-        Err(_) => !members(dir).is_empty(),
+        // Hierarchies of version 1 do not tell.
+        Err(_) => dir.exists() && !members(dir).is_empty(),
     }
 }
 

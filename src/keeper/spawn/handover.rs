@@ -24,7 +24,8 @@ pub(in crate::keeper) struct Handed {
 }
 
 impl Handed {
-    fn beyond(&self) -> i32 {
+    /// The first number that none of them is put at.
+    pub(super) fn beyond(&self) -> i32 {
         i32::try_from(FIRST_HANDED_FD + self.fds.len()).unwrap_or(i32::MAX)
     }
 

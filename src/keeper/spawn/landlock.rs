@@ -32,15 +32,15 @@ const ABI_MIN: u32 = 2;
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Where a process may write.
-pub(super) struct Fence<'a> {
-    pub(super) writable: &'a [String],
+pub(in crate::keeper) struct Fence<'a> {
+    pub(in crate::keeper) writable: &'a [&'a Path],
     /// Its temporary folders are its own.
-    pub(super) private_tmp: bool,
+    pub(in crate::keeper) private_tmp: bool,
     /// /proc is its own, with the kernel's settings read-only.
-    pub(super) private_proc: bool,
+    pub(in crate::keeper) private_proc: bool,
     /// It may signal only what comes from it.
-    pub(super) scope_signals: bool,
-    pub(super) outputs: [BorrowedFd<'a>; 2],
+    pub(in crate::keeper) scope_signals: bool,
+    pub(in crate::keeper) outputs: [BorrowedFd<'a>; 2],
 }
 
 /// Whether it can be had here; if not, why.
@@ -53,14 +53,14 @@ pub(in crate::keeper) fn available() -> Result<(), String> {
 }
 
 /// Puts up the fence around the calling process, for good.
-pub(super) fn restrict(fence: &Fence<'_>) -> io::Result<()> {
+pub(in crate::keeper) fn restrict(fence: &Fence<'_>) -> io::Result<()> {
     let abi = landlock_abi()?;
     let handled = WRITES | REFER | if abi >= 3 { TRUNCATE } else { 0 };
     let scoped = if abi >= 6 && fence.scope_signals { SCOPE_SIGNAL } else { 0 };
     let ruleset = landlock_ruleset(handled, scoped)?;
     let file = handled & (WRITE_FILE | TRUNCATE);
     let folder = handled & !(MAKE_CHAR | MAKE_BLOCK);
-    let mut rules: Vec<(&Path, u64)> = fence.writable.iter().map(|path| (Path::new(path), folder)).collect();
+    let mut rules: Vec<(&Path, u64)> = fence.writable.iter().map(|path| (*path, folder)).collect();
     rules.extend(DEVICES.iter().map(|path| (Path::new(*path), file)));
     rules.push((Path::new("/dev/pts"), file));
     if fence.private_tmp {

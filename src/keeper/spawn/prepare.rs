@@ -8,13 +8,15 @@ use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat, statat};
 use rustix::process::Rlimit;
+use rustix::thread::CapabilitySet;
 
 use super::{Handed, Identity, Mounts, Plan, Strict};
 use crate::keeper::cgroup::Place;
-use crate::keeper::mounts::detached;
+use crate::keeper::mounts::published;
 use crate::keeper::rights::Rights;
-use crate::model::{Hardening, Launch, View};
-use crate::sys::process::{Image, User, groups_of, user_by_id, user_by_name};
+use crate::keeper::unit::VARIABLES;
+use crate::model::{CAPABILITIES, Hardening, Launch, View};
+use crate::sys::process::{Image, User, groups_of, user_by_name};
 
 /// Where programs are looked up: systemd's default for services.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,7 +40,12 @@ pub(in crate::keeper) struct Order<'a> {
 }
 
 /// Finds all that a start needs. The error says what is missing and what to do.
-pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &Path) -> Result<Plan, String> {
+pub(in crate::keeper) fn prepare(
+    order: Order<'_>,
+    rights: &Rights,
+    limit: Option<CapabilitySet>,
+    data_dir: &Path,
+) -> Result<Plan, String> {
     let launch = order.launch;
     let (user, identity) = find_user(launch.user.as_deref(), rights)?;
     let environment = environment(&user, launch, order.env);
@@ -54,7 +61,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
     let mounts = match (order.beside, order.view) {
         (Some(pidfd), _) => Mounts::Of(pidfd),
         (None, Some(view)) => {
-            let mount = detached(&view.source).map_err(|error| {
+            let mount = published(view).map_err(|error| {
                 format!("publication `{}` cannot be mounted: {error}; it is not started without", view.source)
             })?;
             Mounts::Own { view: Some((mount, view.point.clone())) }
@@ -67,6 +74,15 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         Strict::new(launch, (order.view, order.service), sees, rights, data_dir)
     });
     let unenforced = strict.as_ref().filter(|_| order.service).and_then(|strict| strict.not_enforced(rights));
+    let limit = limit.filter(|_| rights.uid == 0);
+    let narrowed = limit.filter(|_| order.service && launch.hardening == Some(Hardening::None)).map(|kept| {
+        let names: Vec<&str> =
+            CAPABILITIES.into_iter().enumerate().filter(|(at, _)| kept.bits() >> at & 1 == 1).map(|(_, name)| name).collect();
+        format!(
+            "this host leaves hardening `none` these capabilities at most: {}",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        )
+    });
     let directory_text = launch.working_dir.clone();
     Ok(Plan {
         image: image(&launch.argv, &environment)?,
@@ -77,6 +93,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         shut_in: launch.hardening != Some(Hardening::None),
         drop_bounding: rights.may_drop_bounding,
         known_capabilities: rights.known_capabilities,
+        capability_limit: limit,
         open_files: open_files(launch, rights),
         mounts,
         stdio: order.stdio,
@@ -85,7 +102,7 @@ pub(in crate::keeper) fn prepare(order: Order<'_>, rights: &Rights, data_dir: &P
         strict,
         place: Place::default(),
         oom_score: rights.oom_score.to_string(),
-        notes: unenforced.into_iter().collect(),
+        notes: unenforced.into_iter().chain(narrowed).collect(),
     })
 }
 
@@ -110,28 +127,23 @@ fn image(argv: &[String], environment: &[(String, String)]) -> Result<Image, Str
     Ok(Image::new(candidates, arguments, variables.collect::<Result<_, _>>()?))
 }
 
-/// The keeper's own environment with changes, for the supervisor. What is not UTF-8 is taken as it is.
-pub(in crate::keeper) fn environment_of_keeper(key: &str, value: &str) -> Vec<CString> {
-    let own = std::env::vars_os().filter(|(own, _)| own != key);
+/// The keeper's own environment with changes (`None`: without it), for the supervisor. What is not UTF-8 is taken as it is; what
+/// a service manager asks of the keeper is the keeper's alone.
+pub(in crate::keeper) fn environment_of_keeper(changes: &[(&str, Option<String>)]) -> Vec<CString> {
+    let is_own = |name: &OsString| VARIABLES.iter().any(|variable| name == variable);
+    let own = std::env::vars_os().filter(|(own, _)| changes.iter().all(|(key, _)| own != key) && !is_own(own));
     let own = own.map(|(mut key, value)| {
         key.push("=");
         key.push(value);
         key
     });
-    let added = OsString::from(format!("{key}={value}"));
-    own.chain([added]).filter_map(|variable| CString::new(variable.into_vec()).ok()).collect()
+    let added = changes.iter().filter_map(|(key, value)| Some(OsString::from(format!("{key}={}", value.as_ref()?))));
+    own.chain(added).filter_map(|variable| CString::new(variable.into_vec()).ok()).collect()
 }
 
 /// The user, and its ids where they differ from what the keeper runs with.
 fn find_user(name: Option<&str>, rights: &Rights) -> Result<(User, Option<Identity>), String> {
-    let Some(name) = name else {
-        let own = user_by_id(rights.uid).ok().flatten();
-        let gid = rustix::process::getegid().as_raw();
-        // In a container, the user often has no entry.
-        let nameless =
-            || User { name: rights.uid.to_string(), uid: rights.uid, gid, home: "/".to_owned(), shell: "/bin/sh".to_owned() };
-        return Ok((own.unwrap_or_else(nameless), None));
-    };
+    let Some(name) = name else { return Ok((rights.user.clone(), None)) };
     let c_name = c_string(name)?;
     let user = user_by_name(&c_name)
         .map_err(|error| format!("user `{name}` cannot be looked up: {error}"))?
@@ -276,6 +288,7 @@ mod tests {
     fn an_unknown_user_is_named() {
         let rights = Rights {
             uid: rustix::process::geteuid().as_raw(),
+            user: user(),
             may_switch_user: false,
             may_drop_bounding: false,
             namespaces: Ok(()),

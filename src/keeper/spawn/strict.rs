@@ -40,7 +40,7 @@ impl Strict {
         shown.extend(view.map(|view| PathBuf::from(&view.point)));
         shown.extend(launch.argv.first().map(PathBuf::from).filter(|program| program.is_absolute()));
         let shield = Shield { writable, shown, missing: rights.missing };
-        Self { shield, filter: program(), fenced: rights.landlock.is_ok(), shielded, service }
+        Self { shield, filter: program(&[]), fenced: rights.landlock.is_ok(), shielded, service }
     }
 
     /// What this host does not allow, for the report.
@@ -74,8 +74,9 @@ impl Strict {
             return Ok(());
         }
         let has = |piece| self.shielded && !self.shield.missing.has(piece);
+        let writable: Vec<&Path> = self.shield.writable.iter().map(Path::new).collect();
         restrict(&Fence {
-            writable: &self.shield.writable,
+            writable: &writable,
             private_tmp: has(Piece::Temporary),
             private_proc: has(Piece::Processes) && has(Piece::Settings),
             scope_signals: self.service,

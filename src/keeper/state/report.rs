@@ -1,7 +1,7 @@
 //! What a service's state means to others: its name, its report, its next deadline.
 
 use super::{JUST_CLEARING, Phase, STUCK_AFTER, Service};
-use crate::model::{Moment, Now, ServiceReport, ServiceState, Timestamp};
+use crate::model::{LogLosses, Moment, MountMode, Now, ServiceReport, ServiceState, Timestamp};
 
 impl Service {
     /// When time itself is the next event.
@@ -19,6 +19,11 @@ impl Service {
     /// The main process, while there is one.
     pub(in crate::keeper) fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    /// Whether its process may be in a mount namespace of its own: it was started in one, or that is not known yet.
+    pub(in crate::keeper) fn may_have_namespace(&self) -> bool {
+        self.mode == MountMode::Namespace || self.spawning()
     }
 
     /// Whether nothing runs and nothing will by itself.
@@ -85,13 +90,14 @@ impl Service {
             since: self.since,
             next_try,
             launch: self.launch,
-            policy: self.spec.policy,
+            policy: self.spec.policy.clone(),
             revision: self.spec.revision,
             publication: self.publication,
             mount_mode: self.mode,
             last_exit: self.last_exit,
             message: words.join("; "),
             start_extended: self.told.extended,
+            logs: LogLosses::default(),
         }
     }
 }

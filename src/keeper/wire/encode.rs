@@ -3,8 +3,8 @@
 use super::fields::{FieldError, Fields, Writer};
 use super::{Command, ExecOutcome, Hello, Message, Request};
 use crate::model::{
-    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, MountMode, Policy, PublicationId, Ready, ServiceKind,
-    ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp, View,
+    Backoff, Digest, Exit, GroupName, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, Policy,
+    PublicationId, Ready, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp, View,
 };
 
 /// A packet that cannot be read: with its attempt number, where that could be, so that it can be answered.
@@ -31,6 +31,11 @@ const MARK_READY: u16 = 7;
 const FORGET: u16 = 8;
 const EXEC: u16 = 9;
 const FINISHED: u16 = 10;
+const LINK: u16 = 21;
+const UNLINK: u16 = 22;
+const READERS: u16 = 23;
+const RECLAIM: u16 = 24;
+const SERVING: u16 = 11;
 
 const HELLO: u16 = 101;
 const REPORT: u16 = 102;
@@ -50,6 +55,11 @@ pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
     let named = |kind, group: &GroupName| {
         let mut writer = begin(kind);
         writer.text(2, &group.to_string());
+        writer
+    };
+    let named_with = |kind, group: &GroupName, text: &str| {
+        let mut writer = named(kind, group);
+        writer.text(3, text);
         writer
     };
     let writer = match request {
@@ -89,7 +99,12 @@ pub fn encode_request(attempt: u64, request: &Request) -> Vec<u8> {
             write_command(&mut writer, command);
             writer
         }
+        Request::Serving => begin(SERVING),
         Request::Finished => begin(FINISHED),
+        Request::Link { group, path } => named_with(LINK, group, path),
+        Request::Unlink { group, path } => named_with(UNLINK, group, path),
+        Request::Readers { group, user } => named_with(READERS, group, user),
+        Request::Reclaim { group } => named(RECLAIM, group),
     };
     writer.finish()
 }
@@ -109,7 +124,12 @@ pub fn decode_request(packet: &[u8]) -> Result<(u64, Request), Undecodable> {
         MARK_READY => fields.parsed(2).and_then(|group| Ok(Request::MarkReady { group, incarnation: fields.u64(3)? })),
         FORGET => fields.parsed(2).map(|group| Request::Forget { group }),
         EXEC => read_command(fields).map(|command| Request::Exec(Box::new(command))),
+        SERVING => Ok(Request::Serving),
         FINISHED => Ok(Request::Finished),
+        LINK => read_named(fields).map(|(group, path)| Request::Link { group, path }),
+        UNLINK => read_named(fields).map(|(group, path)| Request::Unlink { group, path }),
+        READERS => read_named(fields).map(|(group, user)| Request::Readers { group, user }),
+        RECLAIM => fields.parsed(2).map(|group| Request::Reclaim { group }),
         _ => {
             let why = "no such request is known here; update the keeper by a restart of it".to_owned();
             return Err(Undecodable { kind, attempt, why });
@@ -127,6 +147,13 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
             if let Err(why) = &hello.namespaces {
                 writer.text(5, why);
             }
+            if let Some(user) = &hello.supervisor_user {
+                writer.text(6, user);
+            }
+            for lack in &hello.lacks {
+                writer.text(7, lack);
+            }
+            writer.u64(8, hello.minor);
             writer
         }
         Message::Report(report) => {
@@ -201,6 +228,10 @@ fn read_signal(fields: Fields<'_>) -> Result<Request, FieldError> {
     Ok(Request::Signal { group: fields.parsed(2)?, signal: Signal(fields.i32(3)?) })
 }
 
+fn read_named(fields: Fields<'_>) -> Result<(GroupName, String), FieldError> {
+    Ok((fields.parsed(2)?, fields.text(3)?))
+}
+
 fn read_reload(fields: Fields<'_>) -> Result<Request, FieldError> {
     let signal = fields.optional(4, Fields::i32)?.map(Signal);
     Ok(Request::Reload { group: fields.parsed(2)?, view: read_view(fields.record(3)?)?, signal })
@@ -212,6 +243,9 @@ fn read_hello(fields: Fields<'_>) -> Result<Hello, FieldError> {
         keeper_pid: narrow(fields, 3)?,
         boot_id: fields.text(4)?,
         namespaces: fields.optional(5, Fields::text)?.map_or(Ok(()), Err),
+        supervisor_user: fields.optional(6, Fields::text)?,
+        lacks: fields.texts(7)?,
+        minor: fields.optional(8, Fields::u64)?.unwrap_or(0),
     })
 }
 
@@ -364,6 +398,7 @@ fn write_policy(writer: &mut Writer, policy: &Policy) {
     if let Some(watchdog) = policy.watchdog {
         writer.duration(9, watchdog);
     }
+    writer.record(10, |inner| write_log_policy(inner, &policy.logs));
 }
 
 fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
@@ -388,7 +423,25 @@ fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
         ready_when_started: fields.u64(7)? != 0,
         ready,
         watchdog: fields.optional(9, Fields::duration)?,
+        logs: fields.optional(10, |fields, tag| read_log_policy(fields.record(tag)?))?.unwrap_or_default(),
     })
+}
+
+fn write_log_policy(writer: &mut Writer, logs: &LogPolicy) {
+    let format = match logs.format {
+        LogFormat::Text => 0,
+        LogFormat::Json => 1,
+    };
+    writer.u64(1, logs.max_size).u64(2, u64::from(logs.files)).u64(3, format).text(4, &logs.forward.to_string());
+}
+
+fn read_log_policy(fields: Fields<'_>) -> Result<LogPolicy, FieldError> {
+    let format = match fields.u64(3)? {
+        0 => LogFormat::Text,
+        1 => LogFormat::Json,
+        _ => return Err(FieldError::Invalid(3)),
+    };
+    Ok(LogPolicy { max_size: fields.u64(1)?, files: narrow(fields, 2)?, format, forward: fields.parsed(4)? })
 }
 
 fn write_view(writer: &mut Writer, view: &View) {
@@ -465,6 +518,12 @@ fn write_report(writer: &mut Writer, report: &ServiceReport) {
     if let Some(extended) = report.start_extended {
         writer.duration(16, extended);
     }
+    let lost = &report.logs;
+    if *lost != LogLosses::default() {
+        writer.record(17, |inner| {
+            inner.u64(1, lost.lines).u64(2, lost.bytes).u64(3, lost.unforwarded).text(4, &lost.trouble);
+        });
+    }
 }
 
 fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
@@ -485,5 +544,10 @@ fn read_report(fields: Fields<'_>) -> Result<ServiceReport, FieldError> {
         last_exit: fields.optional(14, |fields, tag| read_exit(fields.record(tag)?))?,
         message: fields.text(15)?,
         start_extended: fields.optional(16, Fields::duration)?,
+        logs: fields.optional(17, |fields, tag| read_losses(fields.record(tag)?))?.unwrap_or_default(),
     })
+}
+
+fn read_losses(fields: Fields<'_>) -> Result<LogLosses, FieldError> {
+    Ok(LogLosses { lines: fields.u64(1)?, bytes: fields.u64(2)?, unforwarded: fields.u64(3)?, trouble: fields.text(4)? })
 }

@@ -1,7 +1,10 @@
 //! What is written reads back; what is not a message is refused.
 
 use super::*;
-use crate::model::{Backoff, Hardening, Launch, Limits, MountMode, PublicationId, Ready, ServiceKind, ServiceState, Timestamp};
+use crate::model::{
+    Backoff, Hardening, Launch, Limits, LogFormat, LogLosses, LogPolicy, MountMode, PublicationId, Ready, ServiceKind,
+    ServiceState, Timestamp,
+};
 use proptest::prelude::*;
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -27,8 +30,8 @@ fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
 fn policy() -> impl Strategy<Value = Policy> {
     let ready = prop::sample::select(vec![Ready::Started, Ready::Health, Ready::Notify, Ready::Fd]);
     let timing = (duration(), duration(), duration(), duration(), prop::option::of(duration()));
-    (any::<bool>(), any::<i32>(), timing, any::<bool>(), ready).prop_map(
-        |(task, signal, (stop_timeout, min, max, reset_after, watchdog), ready_when_started, ready)| Policy {
+    (any::<bool>(), any::<i32>(), timing, any::<bool>(), ready, logs()).prop_map(
+        |(task, signal, (stop_timeout, min, max, reset_after, watchdog), ready_when_started, ready, logs)| Policy {
             kind: if task { ServiceKind::Task } else { ServiceKind::Daemon },
             stop_signal: Signal(signal),
             stop_timeout,
@@ -36,8 +39,24 @@ fn policy() -> impl Strategy<Value = Policy> {
             ready_when_started,
             ready,
             watchdog,
+            logs,
         },
     )
+}
+
+fn logs() -> impl Strategy<Value = LogPolicy> {
+    let forward = prop::sample::select(vec!["none", "journald", "syslog:/run/a b"]);
+    (any::<u64>(), any::<u32>(), any::<bool>(), forward).prop_map(|(max_size, files, json, forward)| LogPolicy {
+        max_size,
+        files,
+        format: if json { LogFormat::Json } else { LogFormat::Text },
+        forward: forward.parse().unwrap(),
+    })
+}
+
+fn losses() -> impl Strategy<Value = LogLosses> {
+    let counts = (any::<u64>(), any::<u64>(), any::<u64>(), ".*");
+    counts.prop_map(|(lines, bytes, unforwarded, trouble)| LogLosses { lines, bytes, unforwarded, trouble })
 }
 
 fn publication() -> impl Strategy<Value = PublicationId> {
@@ -84,6 +103,10 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         group().prop_map(|group| Request::Stop { group }),
         group().prop_map(|group| Request::Restart { group }),
+        (group(), ".*").prop_map(|(group, path)| Request::Link { group, path }),
+        (group(), ".*").prop_map(|(group, path)| Request::Unlink { group, path }),
+        (group(), ".*").prop_map(|(group, user)| Request::Readers { group, user }),
+        group().prop_map(|group| Request::Reclaim { group }),
         (group(), any::<i32>()).prop_map(|(group, signal)| Request::Signal { group, signal: Signal(signal) }),
         (group(), view(), any::<Option<i32>>()).prop_map(|(group, view, signal)| Request::Reload {
             group,
@@ -100,6 +123,7 @@ fn request() -> impl Strategy<Value = Request> {
             cwd,
             timeout
         }))),
+        Just(Request::Serving),
         Just(Request::Finished),
     ]
 }
@@ -117,8 +141,8 @@ fn report() -> impl Strategy<Value = ServiceReport> {
     let state = prop::sample::select(vec![ServiceState::Waiting, ServiceState::Running, ServiceState::Unknown]);
     let first = (group(), state, any::<Option<u32>>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<u64>>());
     let second = (digest(), policy(), digest(), prop::option::of(publication()), any::<bool>(), prop::option::of(exit()), ".*");
-    let second = (second, prop::option::of(duration()));
-    (first, second).prop_map(|(first, (second, start_extended))| ServiceReport {
+    let second = (second, prop::option::of(duration()), losses());
+    (first, second).prop_map(|(first, (second, start_extended, logs))| ServiceReport {
         group: first.0,
         state: first.1,
         pid: first.2,
@@ -134,14 +158,19 @@ fn report() -> impl Strategy<Value = ServiceReport> {
         last_exit: second.5,
         message: second.6,
         start_extended,
+        logs,
     })
 }
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (any::<u64>(), any::<u32>(), ".*", prop::option::of(".*")).prop_map(|(version, keeper_pid, boot_id, why)| {
-            Message::Hello(Hello { version, keeper_pid, boot_id, namespaces: why.map_or(Ok(()), Err) })
-        }),
+        (any::<[u64; 2]>(), any::<u32>(), ".*", prop::option::of(".*")).prop_map(
+            |([version, minor], keeper_pid, boot_id, why)| {
+                let (supervisor_user, lacks) = (why.clone(), why.iter().cloned().collect());
+                let namespaces = why.map_or(Ok(()), Err);
+                Message::Hello(Hello { version, minor, keeper_pid, boot_id, namespaces, supervisor_user, lacks })
+            }
+        ),
         report().prop_map(|report| Message::Report(Box::new(report))),
         group().prop_map(Message::Gone),
         Just(Message::SnapshotEnd),
@@ -199,4 +228,53 @@ fn fields_and_kinds_of_a_newer_peer_are_skipped_or_answered() {
     unknown.u64(1, 12);
     let error = decode_request(&unknown.finish()).unwrap_err();
     assert_eq!((error.kind, error.attempt), (77, 12));
+}
+
+/// What a peer sends or takes that has never heard of log policies: without the field, and without a minor version.
+fn without(packet: &[u8], path: &[u16]) -> Vec<u8> {
+    fn strip(mut rest: &[u8], path: &[u16], out: &mut Vec<u8>) {
+        while !rest.is_empty() {
+            let (tag, length) =
+                (u16::from_le_bytes([rest[0], rest[1]]), u32::from_le_bytes(rest[2..6].try_into().unwrap()) as usize);
+            let value = &rest[6..6 + length];
+            rest = &rest[6 + length..];
+            let inner = match path {
+                [only] if *only == tag => continue,
+                [first, below @ ..] if *first == tag => {
+                    let mut inner = Vec::new();
+                    strip(value, below, &mut inner);
+                    inner
+                }
+                _ => value.to_vec(),
+            };
+            out.extend(tag.to_le_bytes());
+            out.extend(u32::try_from(inner.len()).unwrap().to_le_bytes());
+            out.extend(inner);
+        }
+    }
+    let mut out = packet[..2].to_vec();
+    strip(&packet[2..], path, &mut out);
+    out
+}
+
+#[test]
+fn an_older_peer_has_no_rules_for_logs() {
+    let hello = Hello {
+        version: 1,
+        minor: 9,
+        keeper_pid: 1,
+        boot_id: String::new(),
+        namespaces: Ok(()),
+        supervisor_user: None,
+        lacks: Vec::new(),
+    };
+    let packet = without(&encode_message(&Message::Hello(hello.clone())), &[8]);
+    assert_eq!(decode_message(&packet).unwrap(), Message::Hello(Hello { minor: 0, ..hello }));
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) }, |(report in report())| {
+        let packet = encode_message(&Message::Report(Box::new(report.clone())));
+        let packet = without(&without(&packet, &[10, 10]), &[17]);
+        let policy = report.policy.clone().known_by(0);
+        let older = ServiceReport { policy, logs: LogLosses::default(), ..report };
+        prop_assert_eq!(decode_message(&packet).unwrap(), Message::Report(Box::new(older)));
+    });
 }

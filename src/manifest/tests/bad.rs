@@ -152,6 +152,19 @@ const AFTER_HEAD: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[service]\nexec = [\"/bin/app\"]\nlogs = { max_size = \"1KiB\", files = 0, format = \"xml\", forward = \"syslog:dev/log\" }\n",
+        &[
+            "5:21 `max_size` in [service.logs] must be a size from `128KiB` to `1TiB`, such as \"512MiB\", not `1KiB`",
+            "5:37 `files` in [service.logs] must be an integer from 1 to 100, not 0",
+            "5:49 `format` in [service.logs] must be `text` or `json`, not `xml`",
+            "5:66 `forward` in [service.logs] must be `none`, `journald` or `syslog`, or one of these with the path of its socket: `syslog:/dev/log`, not `syslog:dev/log`",
+        ],
+    ),
+    (
+        "[service]\nexec = [\"/bin/app\"]\nlogs = { keep = 2 }\n",
+        &["5:10 unknown key `keep` in [service.logs] (did you mean `files`?)"],
+    ),
+    (
         "[service]\nexec = [\"/bin/app\"]\nlimits = { cpus = 2 }\n",
         &["5:12 unknown key `cpus` in [service.limits] (did you mean `cpu`?)"],
     ),

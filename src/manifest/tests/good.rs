@@ -8,6 +8,7 @@ use crate::model::{
     BindMode, Check, Count, Group, Hardening, HookKind, OnFailure, OnUnhealthy, Ready, Reload, ServiceKind, Signal, Strategy,
     Templates, Topology,
 };
+use crate::model::{LogFormat, LogForward, LogPolicy};
 
 fn group(text: &str) -> Group {
     let files = [
@@ -42,6 +43,7 @@ stop_timeout = "9s"
 reload_signal = "SIGHUP"
 backoff = { min = "200ms", max = "40s", reset_after = "6m" }
 limits = { memory = "512MiB", pids = 256, open_files = 4096, cpu = 1.5 }
+logs = { max_size = "16MiB", files = 4, format = "json", forward = "journald" }
 ready = "notify"
 start_timeout = "61s"
 listen = ["tcp://0.0.0.0:8080"]
@@ -96,6 +98,13 @@ fn every_key_says_what_it_means() {
     assert_eq!((service.kind, service.stop_signal, service.reload), (ServiceKind::Task, Signal(2), Reload::Signal(Signal::HUP)));
     assert_eq!((service.stop_timeout, service.start_timeout), (Duration::from_secs(9), Duration::from_secs(61)));
     assert_eq!((service.backoff.min, service.backoff.reset_after), (Duration::from_millis(200), Duration::from_secs(360)));
+    let logs = LogPolicy {
+        max_size: 16 << 20,
+        files: 4,
+        format: LogFormat::Json,
+        forward: LogForward::Journald(LogForward::JOURNALD.to_owned()),
+    };
+    assert_eq!(service.logs.over(&LogPolicy::default()), logs);
     let limits = service.limits;
     assert_eq!((limits.memory, limits.pids, limits.open_files, limits.cpu), (Some(512 << 20), Some(256), Some(4096), Some(1.5)));
     assert_eq!(
@@ -148,6 +157,7 @@ fn what_is_left_out_has_the_documented_default() {
         (Ready::Started, Hardening::Default, OnUnhealthy::Report)
     );
     assert_eq!((service.limits, &service.user, &service.working_dir), (Default::default(), &None, &None));
+    assert_eq!(service.logs, Default::default());
     assert_eq!((group.mount.unwrap().keep, group.templates, group.topology), (3, Templates::Strict, Topology::Standalone));
     let update = group.update;
     assert_eq!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::line;
 use crate::manifest::{Settings, VerifyMode, parse_config_layer, parse_settings};
+use crate::model::LogPolicy;
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -63,6 +64,9 @@ socket = "/run/tagfall/supervisor.sock"
 listen = "127.0.0.1:9631"
 token_file = "/etc/tagfall/api.token"
 tls = { cert = "/a", key = "/b", client_ca = "/c" }
+[logs]
+files = 7
+forward = "syslog:/run/log"
 "#;
 
 #[test]
@@ -79,6 +83,8 @@ fn every_key_says_what_it_means() {
     let ring = settings.ring.unwrap();
     assert_eq!((ring.name.as_str(), ring.peers.len(), ring.listen.port()), ("production", 2, 9638));
     assert_eq!(settings.api.tls.unwrap().client_ca, Some(PathBuf::from("/c")));
+    let forward = crate::model::LogForward::Syslog("/run/log".to_owned());
+    assert_eq!(settings.logs, LogPolicy { files: 7, forward, ..LogPolicy::default() });
 }
 
 #[test]

@@ -186,13 +186,14 @@ fn the_group_that_may_read_is_part_of_what_is_written() {
     let bench = Bench::new();
     let files = [file("a", "1")];
     let gid = std::fs::metadata(bench.dir.path()).unwrap().gid();
+    let reader = Reader { user: "whoever".to_owned(), gid };
     let open = bench.write(&files);
-    let owned = bench.publisher.write(&bench.web, &files, Some(gid), false).unwrap();
+    let owned = bench.publisher.write(&bench.web, &files, Some(&reader), false).unwrap();
     assert_eq!((open.copy, owned.copy), (0, 1), "the same content for other readers is another copy");
     let found = std::fs::metadata(bench.files(owned).join("a")).unwrap();
     assert_eq!((found.gid(), found.permissions().mode() & 0o7777), (gid, 0o440));
     assert_eq!(std::fs::metadata(bench.files(owned)).unwrap().permissions().mode() & 0o7777, 0o550);
-    assert_eq!(bench.publisher.write(&bench.web, &files, Some(gid), false).unwrap(), owned);
+    assert_eq!(bench.publisher.write(&bench.web, &files, Some(&reader), false).unwrap(), owned);
 }
 
 #[test]

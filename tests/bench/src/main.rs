@@ -6,8 +6,16 @@
 //! same binary is the service, the readers, and the stand-in for the supervisor. To add a figure: a file with a function that
 //! returns rows, and a line in `FIGURES`.
 
+mod adopt;
+mod bomb;
 mod clock;
 mod crash;
+mod crowd;
+mod crowds;
+mod direct;
+mod exits;
+mod fleet;
+mod logs;
 mod peers;
 mod plan;
 mod program;
@@ -20,6 +28,7 @@ mod swap;
 mod table;
 mod tags;
 mod tree;
+mod weight;
 
 use std::process::ExitCode;
 
@@ -31,7 +40,7 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 17] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
@@ -41,6 +50,14 @@ const FIGURES: [Figure; 9] = [
     ("revive", revive::measure),
     ("crash", crash::measure),
     ("rest", rest::measure),
+    ("logs", logs::measure),
+    ("crowd", crowd::measure_few),
+    ("throng", crowd::measure_many),
+    ("exits", exits::measure),
+    ("weight", weight::measure),
+    ("adopt", adopt::measure),
+    ("bomb", bomb::measure),
+    ("fleet", fleet::measure),
 ];
 
 fn main() -> ExitCode {
@@ -53,7 +70,9 @@ fn main() -> ExitCode {
         [_, "service", fifo] => program::serve(begun, fifo, None),
         [_, "service", fifo, config] => program::serve(begun, fifo, Some(config)),
         [_, "readers", root, result] => swap::read_in_a_loop(root, result),
+        [_, "supervisor", "hand-over", door] => direct::hand_over(door),
         [_, "supervisor", dir] => swap::drive(dir),
+        [_, "writer", done, line, block] => logs::write_lines(done, line, block),
         [_] | [_, "help" | "--help"] => {
             say(&format!("names: all {}", FIGURES.map(|(name, _)| name).join(" ")));
             Ok(true)

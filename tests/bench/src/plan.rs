@@ -90,6 +90,7 @@ fn host() -> Host {
         data_dir: "/data".to_owned(),
         facts: Digest::of(b"facts"),
         selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
+        logs: tagfall::model::LogPolicy::default(),
         poll: Duration::from_secs(30),
     }
 }
@@ -175,12 +176,13 @@ fn running(spec: &ServiceSpec) -> ServiceReport {
         since: AT.wall,
         next_try: None,
         launch: spec.launch.digest(),
-        policy: spec.policy,
+        policy: spec.policy.clone(),
         revision: spec.revision,
         publication: spec.view.as_ref().map(|view| view.publication),
         mount_mode: MountMode::Namespace,
         last_exit: None,
         message: String::new(),
         start_extended: None,
+        logs: tagfall::model::LogLosses::default(),
     }
 }

@@ -20,7 +20,8 @@ const END: i32 = 15;
 /// Runs until SIGTERM.
 pub(crate) fn serve(begun: u64, fifo: &str, config: Option<&str>) -> Result<bool, Failure> {
     let mut out = File::options().write(true).open(fifo)?;
-    writeln!(out, "main {} {begun} -", std::process::id())?;
+    // One short write each: lines of several services do not mix.
+    out.write_all(format!("main {} {begun} -\n", std::process::id()).as_bytes())?;
     if Path::new("notification-fd").exists() {
         std::fs::write("/proc/self/fd/3", "\n")?;
     }
@@ -35,8 +36,7 @@ pub(crate) fn serve(begun: u64, fifo: &str, config: Option<&str>) -> Result<bool
                 Some(path) => std::fs::read_to_string(path)?.trim().to_owned(),
                 None => "-".to_owned(),
             };
-            // One short write: lines of several services do not mix.
-            writeln!(out, "told {} {} {version}", std::process::id(), now_ns())?;
+            out.write_all(format!("told {} {} {version}\n", std::process::id(), now_ns()).as_bytes())?;
         }
     }
 }

@@ -56,7 +56,7 @@ fn series(words: &str, more: &str, held: bool) -> Result<Vec<Row>, Failure> {
     }
     let ticks: Vec<f64> = pids.iter().zip(before).map(|(pid, before)| ticks(*pid) - before).collect();
     let share = ticks.iter().sum::<f64>() / TICKS_PER_S / f64::from(WINDOW_S) * 100.0;
-    let (wakeups, busy) = counters.per_second();
+    let (wakeups, busy) = counters.per_second(WINDOW_S);
     let memory = pids.map(|pid| (kib(pid, "status", "VmRSS:"), kib(pid, "smaps_rollup", "Pss:")));
     let rss = (memory[0].0 + memory[1].0) * 1024.0 / 1e6;
     let pss = (memory[0].1 + memory[1].1) * 1024.0 / 1e6;
@@ -84,14 +84,14 @@ fn series(words: &str, more: &str, held: bool) -> Result<Vec<Row>, Failure> {
 }
 
 /// Processor time of a process, ended threads counted in.
-fn ticks(pid: u32) -> f64 {
+pub(crate) fn ticks(pid: u32) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = text.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
     // Fields 14 and 15 of the whole line; the third is the first here.
     [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum()
 }
 
-fn kib(pid: u32, file: &str, key: &str) -> f64 {
+pub(crate) fn kib(pid: u32, file: &str, key: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0.0)
@@ -99,13 +99,13 @@ fn kib(pid: u32, file: &str, key: &str) -> f64 {
 
 /// Counters of threads by pid and tid: first and last seen, as threads come and go.
 #[derive(Default)]
-struct Counters {
+pub(crate) struct Counters {
     threads: BTreeMap<(u32, String), [(f64, f64); 2]>,
     looks: u32,
 }
 
 impl Counters {
-    fn look(&mut self, pid: u32) {
+    pub(crate) fn look(&mut self, pid: u32) {
         self.looks += 1;
         let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
         for task in tasks.flatten() {
@@ -123,9 +123,9 @@ impl Counters {
         }
     }
 
-    /// Wakeups per second, and the share of a core.
-    fn per_second(&self) -> (f64, f64) {
+    /// Wakeups per second, and the share of a core, where it was looked at once a second.
+    pub(crate) fn per_second(&self, window_s: u32) -> (f64, f64) {
         let sum = |at: usize| self.threads.values().map(|counts| (counts[at].1 - counts[at].0).max(0.0)).sum::<f64>();
-        (sum(0) / f64::from(WINDOW_S), sum(1) / 1e9 / f64::from(WINDOW_S))
+        (sum(0) / f64::from(window_s), sum(1) / 1e9 / f64::from(window_s))
     }
 }

@@ -25,6 +25,16 @@ pub(crate) fn tagfall() -> Result<PathBuf, Failure> {
     }
 }
 
+/// The smallest service, beside this binary.
+pub(crate) fn small_service() -> Result<String, Failure> {
+    let program = std::env::current_exe()?.with_file_name("tagfall-bench-service");
+    if program.is_file() {
+        Ok(program.display().to_string())
+    } else {
+        Err(format!("{} is not there: `cargo build --release --workspace` makes it", program.display()).into())
+    }
+}
+
 pub(crate) fn me() -> Result<String, Failure> {
     Ok(std::env::current_exe()?.display().to_string())
 }
@@ -78,11 +88,18 @@ impl Stage {
     }
 
     fn socket(&self) -> PathBuf {
-        self.path("api.sock")
+        self.path(common::SOCKET)
     }
 
     pub(crate) fn keeper_pid(&self) -> u32 {
         self.keeper.as_ref().map_or(0, Child::id)
+    }
+
+    /// Waits for the end of one that was told to end.
+    pub(crate) fn wait_ended(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.wait());
+        }
     }
 
     /// The whole status.

@@ -35,14 +35,15 @@ const WANTED_MS: f64 = 1.0;
 pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
     let dir = common::temp_dir();
     let data = dir.path().join("data");
-    fs::create_dir_all(data.join("view"))?;
+    fs::create_dir_all(point(&data)?)?;
     for version in [0, 1] {
-        write_publication(&source(&data, version), version)?;
+        write_publication(&source(&data, version)?, version)?;
     }
     let mut arguments = KeeperConfig {
         data_dir: data.clone(),
         supervisor_program: Some(std::env::current_exe()?),
         supervisor_args: vec![data.clone().into_os_string()],
+        ..KeeperConfig::default()
     }
     .to_args();
     arguments.insert(0, "keeper".into());
@@ -98,12 +99,27 @@ fn judge(data: &Path) -> Result<Vec<Row>, Failure> {
     ])
 }
 
-fn source(data: &Path, version: u32) -> PathBuf {
-    data.join(format!("publication-{version}"))
+/// The group that is switched.
+const GROUP: &str = "readers";
+
+fn group() -> Result<GroupName, Failure> {
+    Ok(GROUP.parse()?)
+}
+
+fn publication(version: u32) -> PublicationId {
+    PublicationId { content: Digest::of(&version.to_le_bytes()), copy: 0 }
+}
+
+fn source(data: &Path, version: u32) -> Result<PathBuf, Failure> {
+    Ok(data.join("publications").join(group()?.to_string()).join(publication(version).to_string()))
+}
+
+fn point(data: &Path) -> Result<PathBuf, Failure> {
+    Ok(data.join("view").join(group()?.to_string()))
 }
 
 fn write_publication(dir: &Path, version: u32) -> Result<(), Failure> {
-    fs::create_dir(dir)?;
+    fs::create_dir_all(dir)?;
     for number in 0..FILES {
         fs::write(dir.join(format!("file{number}")), version.to_string().repeat(FILE_BYTES))?;
     }
@@ -184,7 +200,7 @@ pub(crate) fn drive(dir: &str) -> Result<bool, Failure> {
     let number = std::env::var(SOCKET_ENV)?.parse()?;
     let socket = tagfall::sys::process::inherited_fd(number)?;
     let mut keeper = Keeper { socket: socket.as_fd(), packet: vec![0; PACKET_MAX_BYTES], attempt: 0, running: None };
-    let group: GroupName = "readers".parse()?;
+    let group = group()?;
     keeper.ask(&Request::Run(Box::new(spec(&group, data)?)))?;
     while keeper.running != Some(MountMode::Namespace) {
         if keeper.running == Some(MountMode::Symlink) {
@@ -258,8 +274,7 @@ impl Keeper<'_> {
 
 fn view(data: &Path, version: u32) -> Result<View, Failure> {
     let text = |path: PathBuf| path.to_str().map(str::to_owned).ok_or("a path that is not text");
-    let publication = PublicationId { content: Digest::of(&version.to_le_bytes()), copy: 0 };
-    Ok(View { publication, source: text(source(data, version))?, point: text(data.join("view"))? })
+    Ok(View { publication: publication(version), source: text(source(data, version)?)?, point: text(point(data)?)? })
 }
 
 fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
@@ -269,7 +284,7 @@ fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
         revision: Digest::of(b"revision"),
         release: "v1.0.0".to_owned(),
         launch: Launch {
-            argv: vec![me()?, "readers".to_owned(), text("view"), text("readers")],
+            argv: vec![me()?, "readers".to_owned(), point(data)?.display().to_string(), text("readers")],
             working_dir: "/".to_owned(),
             ..Launch::default()
         },
@@ -285,6 +300,7 @@ fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
             ready_when_started: true,
             ready: tagfall::model::Ready::Started,
             watchdog: None,
+            logs: tagfall::model::LogPolicy::default(),
         },
         view: Some(view(data, 0)?),
     })

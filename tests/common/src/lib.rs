@@ -7,18 +7,24 @@ mod needs;
 mod net;
 mod repo;
 mod supervisor;
+mod tool;
 mod wait;
 
 pub use needs::{Skipped, need, need_root, need_tool, rights_to_mount};
 pub use net::{free_port, http_get, redis};
 pub use repo::{Repo, copy_tree, git};
-pub use supervisor::{Output, Supervisor, Tagfall};
+pub use supervisor::{Output, SOCKET, Supervisor, Tagfall};
+pub use tool::compile;
 pub use wait::{LONG, SHORT, holds_for, wait_for, wait_until};
 
-/// A folder that goes away with the test. Short paths, because a unix socket's may have 108 bytes.
+/// A folder that goes away with the test. Short paths, because a unix socket's may have 108 bytes. Others may pass through and
+/// look, as a supervisor does that root starts.
 ///
 /// # Panics
 /// Where no folder can be made.
 pub fn temp_dir() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("tf").tempdir_in("/tmp").expect("a folder can be made below /tmp")
+    let dir = tempfile::Builder::new().prefix("tf").tempdir_in("/tmp").expect("a folder can be made below /tmp");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).expect("a folder of one's own can be opened");
+    dir
 }

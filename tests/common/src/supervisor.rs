@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::wait::{LONG, SHORT, wait_for, wait_until};
 
+/// Where a supervisor listens, below its test's folder: in one of its own, which is made for it.
+pub const SOCKET: &str = "run/api.sock";
+
 /// How a command ended and what it said.
 #[derive(Debug)]
 pub struct Output {
@@ -94,13 +97,13 @@ impl Supervisor {
             "name = \"test-1\"\nlabels = {labels}\ndata_dir = \"{data}\"\n\n[source]\nurl = \"{source}\"\npoll = \"1s\"\n\n\
              [source.verify]\nmode = \"off\"\n\n[api]\nsocket = \"{socket}\"\nlisten = \"127.0.0.1:{port}\"\n",
             data = dir.join("data").display(),
-            socket = dir.join("api.sock").display(),
+            socket = dir.join(SOCKET).display(),
             port = crate::free_port(),
         )
     }
 
     /// Starts one with these settings, through a program that runs what stands behind its arguments (`setpriv …`). The
-    /// socket must be `api.sock` in `dir`.
+    /// socket must be [`SOCKET`] in `dir`.
     ///
     /// # Panics
     /// Where it cannot be started.
@@ -151,7 +154,7 @@ impl Supervisor {
     /// # Panics
     /// Where the program cannot be started.
     pub fn client(&self, arguments: &[&str]) -> Output {
-        let api = format!("unix:{}", self.dir.join("api.sock").display());
+        let api = format!("unix:{}", self.dir.join(SOCKET).display());
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--api", &api]).collect();
         self.tagfall.run(&arguments)
     }

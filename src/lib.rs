@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod plan;
 pub mod release;
 pub mod render;
+pub mod trust;
 
 pub mod api;
 pub mod cli;

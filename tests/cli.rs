@@ -456,3 +456,38 @@ fn completions_and_manual_pages_are_produced() {
     let page = String::from_utf8(tagfall(&["man", "service", "stop"]).output().unwrap().stdout).unwrap();
     assert!(page.contains(".TH tagfall-service-stop 1"), "{page}");
 }
+
+#[test]
+fn words_on_releases_are_taken_over_and_a_signature_that_does_not_hold_is_exit_code_4() {
+    let host = Host::start();
+    insta::assert_snapshot!(host.run(&["release", "pin", "web/v1.4.1", "--reason", "v1.4.2 leaks", "--until", "2100-01-01T00:00:00Z"]), @r"
+    exit 0
+    --- said ---
+    web/v1.4.1: pin taken over until 2100-01-01T00:00:00Z; `tagfall status` shows how it goes
+    ");
+    {
+        let commands = host.fake.commands.lock().unwrap();
+        let [(Command::Release { tag, verb, reason, until }, Caller::Local { .. })] = &commands[..] else {
+            panic!("{commands:?}");
+        };
+        assert_eq!(
+            (tag.as_str(), verb.name(), reason.as_deref(), *until),
+            ("web/v1.4.1", "pin", Some("v1.4.2 leaks"), Some(THEN))
+        );
+    }
+    insta::assert_snapshot!(host.run(&["release", "unpin"]), @r"
+    exit 2
+    --- said ---
+    error: no release is pinned
+      hint: `tagfall status` shows what runs, and why
+    ");
+    insta::assert_snapshot!(host.run(&["release", "verify", "v1.4.2"]), @r"
+    exit 0
+    v1.4.2 (commit 0808080) is signed by alice@example.com
+    ");
+    insta::assert_snapshot!(host.run(&["release", "verify", "v9.9.9"]), @r"
+    exit 4
+    --- said ---
+    error: it is not signed (InvalidTagSignature)
+    ");
+}

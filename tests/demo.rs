@@ -126,6 +126,7 @@ fn check_once(command: &mut Command, outer: &Path) {
         "Hello from a tag (process ",
         "has read its new file",
         "v0.3.0 refused InvalidConfiguration: groups/hello/group.toml:9:1: unknown key `reload_singal`",
+        "InvalidTagSignature tag `v9.9.9` is not signed",
         "The service is killed: kill -9",
         "git push origin main --tags",
         "All of this went as it should.",
@@ -209,7 +210,9 @@ fn the_lines_for_the_newcomer_work_as_they_stand() {
     // `diff` says by its exit code that there are changes.
     let (code, said) = shell(look.join("\n").replace("v0.1.0 v0.2.0", "v0.1.0 v0.2.0 || test $? = 1"));
     assert_eq!(code, Some(0), "{said}");
-    for expected in ["verification off", "is ready", "Hello from a tag", "listening at", "groups/hello/config/hello.toml.hbs"] {
+    for expected in
+        ["signed by demo@localhost", "is ready", "Hello from a tag", "listening at", "groups/hello/config/hello.toml.hbs"]
+    {
         assert!(said.contains(expected), "`{expected}` is missing in:\n{said}");
     }
     for expected in ["v0.4.0          Fetching", "v0.4.0          Converged", "answers    Hello from me (process "] {

@@ -9,6 +9,9 @@ use tagfall::model::*;
 use tagfall::plan::*;
 use tagfall::release::Selection;
 
+#[path = "stories/trust.rs"]
+mod trust;
+
 const SECOND: u64 = 1000;
 
 /// A supervisor in the hand of a test: answers are given by the script, nothing is carried out.
@@ -29,8 +32,10 @@ fn host() -> Host {
         labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
         data_dir: "/data".to_owned(),
         facts: Digest::of(b"facts"),
-        selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
+        selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false, heartbeat: None },
         poll: Duration::from_secs(30),
+        verify: false,
+        max_age: None,
     }
 }
 
@@ -61,6 +66,7 @@ fn release(version: u8, groups: &[Group]) -> Arc<Release> {
         tag_object: object,
         commit: ObjectId::from_bytes([version + 100; 20]),
         signers: Vec::new(),
+        tagged_at: Timestamp(0),
         groups,
     })
 }
@@ -82,7 +88,14 @@ impl Story {
     }
 
     fn with(remembered: Remembered) -> Self {
-        let core = Core::new(host(), remembered);
+        Self::of(Core::new(host(), remembered))
+    }
+
+    fn with_host(host: Host) -> Self {
+        Self::of(Core::new(host, Remembered::default()))
+    }
+
+    fn of(core: Core) -> Self {
         Self { core, now_ms: 0, open: Vec::new(), told: Vec::new(), spec: None, extended: None }
     }
 
@@ -125,7 +138,7 @@ impl Story {
     }
 
     fn listed(&mut self, tags: &[RemoteTag]) -> &mut Self {
-        self.answer("list", Outcome::Listed(Ok(tags.to_vec())))
+        self.answer("list", Outcome::Listed(Ok(tags.to_vec().into())))
     }
 
     fn accepted(&mut self, version: u8, group: &Group) -> &mut Self {
@@ -363,10 +376,11 @@ fn a_refused_tag_is_passed_over_and_a_remote_in_trouble_takes_nothing_away() {
 fn a_tag_that_was_moved_is_never_applied() {
     let mut story = Story::running(&group(SERVICE));
     let moved = RemoteTag { object: ObjectId::from_bytes([9; 20]), ..tag(1) };
-    story.event(Event::LookNow).turn().listed(std::slice::from_ref(&moved)).turn();
+    let listing = Listing { tags: vec![moved], moved: BTreeMap::from([(tag(1).name, tag(1).object)]) };
+    story.event(Event::LookNow).turn().answer("list", Outcome::Listed(Ok(listing))).turn();
     assert_eq!(story.told(), "do list");
     let plan = story.core.plan(story.now());
-    let refused = explain(&story.core, &plan, &Overview::default(), true, story.now()).refused;
+    let refused = explain(&story.core, &plan, &Overview::default(), story.now()).refused;
     assert_eq!(refused.iter().map(|tag| tag.reason).collect::<Vec<_>>(), [Reason::TagMoved]);
 }
 
@@ -377,7 +391,7 @@ fn nothing_lower_than_what_succeeded_is_taken_when_the_top_tag_goes() {
     story.event(Event::LookNow).turn().listed(&[lower]).turn();
     assert_eq!(story.told(), "do list");
     let plan = story.core.plan(story.now());
-    let refused = explain(&story.core, &plan, &Overview::default(), true, story.now()).refused;
+    let refused = explain(&story.core, &plan, &Overview::default(), story.now()).refused;
     assert_eq!(refused.iter().map(|tag| tag.reason).collect::<Vec<_>>(), [Reason::DowngradeRefused]);
 }
 

@@ -23,6 +23,7 @@ const IMPORTS: &[imports::Row] = &[
     ("manifest", &["model"]),
     ("release", &["model"]),
     ("render", &["model"]),
+    ("trust", &["model"]),
     ("plan", &["model", "release"]),
     ("rollout", &["model"]),
     ("ring", &["model"]),
@@ -43,7 +44,7 @@ const IMPORTS: &[imports::Row] = &[
     ("cli", &["*"]),
 ];
 
-const PURE: &[&str] = &["model", "manifest", "release", "render", "plan", "rollout", "ring"];
+const PURE: &[&str] = &["model", "manifest", "release", "render", "trust", "plan", "rollout", "ring"];
 
 const BANS: &[Ban] = &[
     Ban {

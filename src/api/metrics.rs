@@ -58,6 +58,26 @@ pub(super) fn text(status: &Status, events: u64) -> String {
         let labels = [("tag", release.tag.as_str()), ("commit", &release.commit.to_string())];
         text.sample("tagfall_release_info", &labels, 1);
     }
+    text.family(
+        "tagfall_source_verified",
+        "gauge",
+        "Whether the running release's signatures hold; absent where they are not looked at.",
+    );
+    if let Some(verified) = status.condition(ConditionKind::SourceVerified).filter(|found| found.status != Truth::Unknown) {
+        text.sample("tagfall_source_verified", &[], u64::from(verified.status == Truth::True));
+    }
+    text.family(
+        "tagfall_signed_statement_timestamp_seconds",
+        "gauge",
+        "When the newest statement was signed, by its signer's word.",
+    );
+    if let Some(freshness) = &status.freshness {
+        text.sample("tagfall_signed_statement_timestamp_seconds", &[], freshness.signed_at.0 / 1000);
+    }
+    text.family("tagfall_freeze_suspected", "gauge", "Whether nobody has signed anything for longer than is agreed.");
+    if let Some(freeze) = status.condition(ConditionKind::FreezeSuspected) {
+        text.sample("tagfall_freeze_suspected", &[], u64::from(freeze.status == Truth::True));
+    }
     text.of_groups("tagfall_group_ready", "Whether the group has converged.", status, Group::is_ready);
     text.of_groups("tagfall_group_healthy", "Whether the group's checks pass.", status, is_healthy);
     text.family("tagfall_group_state", "gauge", "The state of the group's service; 1 for the one that it is in.");

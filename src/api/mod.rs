@@ -19,6 +19,6 @@ pub mod wire;
 mod tests;
 
 pub use door::{Door, DoorError, Peer, Token};
-pub use port::{Answer, ApiError, Caller, Command, Daemon, Failure, LogQuery, Query, ServiceVerb};
+pub use port::{Answer, ApiError, Caller, Command, Daemon, Failure, LogQuery, Query, ReleaseVerb, ServiceVerb};
 pub use routes::router;
 pub use serve::{ServeError, UnixDoor, bind_tcp, bind_unix, default_socket, serve_tcp, serve_unix};

@@ -55,6 +55,8 @@ pub enum Query {
     Trace(String),
     /// Every tag known → [`Answer::Releases`].
     Releases,
+    /// Whether a tag's signatures are enough → [`Answer::Verification`].
+    Verify(TagName),
 }
 
 /// The answer to the [`Query`] of the same name.
@@ -68,6 +70,7 @@ pub enum Answer {
     Diff(wire::Diff),
     Trace(wire::Trace),
     Releases(Vec<wire::Release>),
+    Verification(wire::Verification),
 }
 
 /// Which lines of a service's output.
@@ -118,8 +121,44 @@ pub enum Command {
         /// Until when a stop holds.
         until: Option<Timestamp>,
     },
+    /// What an operator says of a tag.
+    Release {
+        /// Which.
+        tag: TagName,
+        /// What he says.
+        verb: ReleaseVerb,
+        /// Why, for the status.
+        reason: Option<String>,
+        /// Until when it holds.
+        until: Option<Timestamp>,
+    },
     /// Look at the source now.
     Poll,
+}
+
+/// What can be said of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseVerb {
+    /// It is to run, whatever its version.
+    Pin,
+    /// The highest is to run again.
+    Unpin,
+    /// It is not to run.
+    Reject,
+    /// It may run again.
+    Accept,
+}
+
+impl ReleaseVerb {
+    /// As in the path of its request.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
+            Self::Reject => "reject",
+            Self::Accept => "accept",
+        }
+    }
 }
 
 /// What can be done to a service.
@@ -166,8 +205,14 @@ pub enum Caller {
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { uid, pid: Some(pid) } => write!(f, "uid {uid} (process {pid})"),
-            Self::Local { uid, pid: None } => write!(f, "uid {uid}"),
+            Self::Local { uid, pid } => {
+                let user = crate::sys::process::user_by_id(*uid).ok().flatten();
+                let process = pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+                match user {
+                    Some(user) => write!(f, "{} (uid {uid}{process})", user.name),
+                    None => write!(f, "uid {uid}{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()),
+                }
+            }
             Self::Remote { address, token: true } => write!(f, "the API token from {address}"),
             Self::Remote { address, token: false } => write!(f, "{address}"),
         }

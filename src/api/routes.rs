@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::door::{Door, guard};
 use super::events::{Places, follow};
 use super::metrics;
-use super::port::{Answer, ApiError, Caller, Command, Daemon, Failure, LogQuery, Query, ServiceVerb};
+use super::port::{Answer, ApiError, Caller, Command, Daemon, Failure, LogQuery, Query, ReleaseVerb, ServiceVerb};
 use super::wire;
 use crate::model::{ConditionKind, GroupName, HealthStatus, TagName, Timestamp, Truth};
 
@@ -41,6 +41,8 @@ pub fn router<D: Daemon>(daemon: D, door: Door) -> Router {
         .route("/v1/census", get(async |State(here): State<Here<D>>| json(&here.daemon.status().ring)))
         .route("/v1/releases", get(async |State(here): State<Here<D>>| here.ask(Query::Releases).await))
         .route("/v1/releases/{tag}", get(release::<D>))
+        .route("/v1/releases/{tag}/verify", get(verify::<D>))
+        .route("/v1/releases/{tag}/{verb}", post(word_on_release::<D>))
         .route("/v1/events", get(events::<D>))
         .route("/v1/plan", get(plan::<D>))
         .route("/v1/diff", get(diff::<D>))
@@ -204,6 +206,39 @@ async fn release<D: Daemon>(State(here): State<Here<D>>, Path(tag): Path<String>
     }
 }
 
+async fn verify<D: Daemon>(State(here): State<Here<D>>, Path(tag): Path<String>) -> Reply {
+    here.ask(Query::Verify(TagName::new(tag))).await
+}
+
+async fn word_on_release<D: Daemon>(
+    State(here): State<Here<D>>,
+    Extension(caller): Extension<Caller>,
+    Path((tag, verb)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Reply {
+    let verbs = [ReleaseVerb::Pin, ReleaseVerb::Unpin, ReleaseVerb::Reject, ReleaseVerb::Accept];
+    let Some(verb) = verbs.into_iter().find(|known| known.name() == verb) else {
+        let words = format!("`{verb}` is not `pin`, `unpin`, `reject` or `accept`");
+        return Err(ApiError::new(Failure::NotFound, "NoSuchPath", words));
+    };
+    let request: wire::ReleaseRequest = given_body(body)?;
+    let command = Command::Release { tag: TagName::new(tag), verb, reason: request.reason, until: request.until };
+    here.command(command, caller).await
+}
+
+/// A body that may be left out.
+fn given_body<T: Default + serde::de::DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
+    let body = body.map_err(|_| {
+        ApiError::new(Failure::TooLarge, "BodyTooLarge", format!("the request's body exceeds {BODY_MAX_BYTES} bytes"))
+    })?;
+    match body.trim_ascii() {
+        [] => Ok(T::default()),
+        text => serde_json::from_slice(text).map_err(|error| {
+            ApiError::new(Failure::Invalid, "InvalidBody", format!("the body is not what is asked for here: {error}"))
+        }),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanParams {
@@ -305,15 +340,7 @@ async fn service<D: Daemon>(
             return Err(ApiError::new(Failure::NotFound, "NoSuchPath", words));
         }
     };
-    let body = body.map_err(|_| {
-        ApiError::new(Failure::TooLarge, "BodyTooLarge", format!("the request's body exceeds {BODY_MAX_BYTES} bytes"))
-    })?;
-    let request = match body.trim_ascii() {
-        [] => wire::ServiceRequest::default(),
-        text => serde_json::from_slice(text).map_err(|error| {
-            ApiError::new(Failure::Invalid, "InvalidBody", format!("the body is not a service request: {error}"))
-        })?,
-    };
+    let request: wire::ServiceRequest = given_body(body)?;
     let group = here.group(&name)?;
     here.command(Command::Service { group, verb, reason: request.reason, until: request.until }, caller).await
 }

@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::folder::Folder;
 use self::page::Page;
 use self::stage::Stage;
+use super::keys::Keys;
 use super::{CliError, Context, Exit};
 
 #[derive(Debug, clap::Args)]
@@ -107,8 +108,9 @@ fn begin(folder: &Folder) -> Result<(Stage, Script), CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::failed("find this program", error))?;
     let (web_port, api_port) = stage::free_ports()?;
     let content = content::Content { program: program.clone(), etc: folder.etc(), port: web_port };
-    let repository = repository::Repository::make(&folder.bare(), &folder.clone_dir())?;
-    let stage = Stage::start(&program, folder, web_port, api_port)?;
+    let keys = Keys::make(&folder.keys(), repository::EMAIL)?;
+    let repository = repository::Repository::make(&folder.bare(), &folder.clone_dir(), keys)?;
+    let stage = Stage::start(&program, folder, &repository.allowed_signers(), (web_port, api_port))?;
     Ok((stage, Script { content, repository, program }))
 }
 

@@ -67,6 +67,14 @@ pub(crate) enum CliError {
         /// The failure in words.
         message: String,
     },
+    /// Policy said no, without a supervisor.
+    #[error("{message}")]
+    Refused {
+        /// The name of the cause.
+        reason: String,
+        /// The cause in words.
+        message: String,
+    },
     /// Output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -126,6 +134,7 @@ impl CliError {
         match self {
             Self::Usage { .. } | Self::CouldNotRun { .. } => Exit::Usage,
             Self::NoSupervisor { .. } | Self::WentAway { .. } => Exit::NoSupervisor,
+            Self::Refused { .. } => Exit::Refused,
             // Whoever read our output has what they wanted (`tagfall events | head`).
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) | Self::Failed { .. } => Exit::Failed,
@@ -147,7 +156,7 @@ impl CliError {
                 Some("a supervisor that was killed is back within moments: run the command again".to_owned())
             }
             Self::Api { status: 401, .. } => Some("`--token-file PATH` names a file with the API token".to_owned()),
-            Self::Api { .. } | Self::Output(_) | Self::Failed { .. } | Self::CouldNotRun { .. } => None,
+            Self::Api { .. } | Self::Refused { .. } | Self::Output(_) | Self::Failed { .. } | Self::CouldNotRun { .. } => None,
         }
     }
 }
@@ -161,7 +170,7 @@ pub(crate) fn describe(error: &CliError) -> String {
         return String::new();
     }
     let mut text = format!("{ERROR}error{ERROR:#}: {error}");
-    if let CliError::Api { reason, .. } = error {
+    if let CliError::Api { reason, .. } | CliError::Refused { reason, .. } = error {
         let _ = write!(text, " ({reason})");
     }
     text.push('\n');

@@ -1,18 +1,20 @@
 //! `tagfall init`: writes what stands in `init/`, with the paths of this machine put in.
 //!
-//! Nothing that is there already is touched. The new repository is not committed: that is done under a person's name.
+//! Nothing that is there already is touched. The new repository is not committed: that is done under a person's name. A signing key
+//! is made beside the repository's objects, where no push takes it along.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::keys::{self, Keys};
 use super::{CliError, Context, Exit};
 use crate::source;
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Makes a Git repository with one group that runs on any Linux host: `tagfall` itself as a small web \
-    server, with a template, a health check and a CI job. It says what to type next.\n\n\
+    server, with a template, a health check and a CI job, and a key that Git signs its tags with. It says what to type next.\n\n\
     Examples:\n  tagfall init config        make ./config, ready to commit, tag and push\n  \
     tagfall init .             make it here, in an empty folder or a fresh Git repository\n  \
     tagfall init config --mount /srv/hello/etc"
@@ -56,10 +58,10 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     for (path, content) in &files {
         write_new(&dir.join(path), content).map_err(|error| CliError::failed(step(), error))?;
     }
-    if !has_git {
-        begin(dir).map_err(|error| CliError::failed(step(), error))?;
-    }
-    context.out.text(&next(dir)?)?;
+    let repository = begin(dir, has_git).map_err(|error| CliError::failed(step(), error))?;
+    let keys = Keys::make(&repository.path().join("tagfall"), &keys::principal())?;
+    sign_with(&repository, &keys).map_err(|error| CliError::failed(step(), error))?;
+    context.out.text(&next(dir, &keys)?)?;
     Ok(Exit::Done)
 }
 
@@ -122,16 +124,30 @@ fn write_new(path: &Path, content: &str) -> std::io::Result<()> {
     fs::File::options().write(true).create_new(true).open(path)?.write_all(content.as_bytes())
 }
 
-/// A Git repository on the branch `main`, made without any template of the host.
-fn begin(dir: &Path) -> Result<(), git2::Error> {
+/// The Git repository that is there, or one on the branch `main`, made without any template of the host.
+fn begin(dir: &Path, is_there: bool) -> Result<git2::Repository, git2::Error> {
     source::prepare();
+    if is_there {
+        return git2::Repository::open(dir);
+    }
     let mut options = git2::RepositoryInitOptions::new();
     options.external_template(false).initial_head("main").no_reinit(true);
-    git2::Repository::init_opts(dir, &options).map(|_| ())
+    git2::Repository::init_opts(dir, &options)
+}
+
+/// Has Git sign with the key, unless somebody has said otherwise for this repository.
+fn sign_with(repository: &git2::Repository, keys: &Keys) -> Result<(), git2::Error> {
+    let mut config = repository.config()?.open_level(git2::ConfigLevel::Local)?;
+    for (name, value) in keys.settings() {
+        if config.get_entry(name).is_err() {
+            config.set_str(name, &value)?;
+        }
+    }
+    Ok(())
 }
 
 /// What to type next.
-fn next(dir: &Path) -> Result<String, CliError> {
+fn next(dir: &Path, keys: &Keys) -> Result<String, CliError> {
     let whole = dir.canonicalize().map_err(|error| CliError::failed(format!("find `{}`", dir.display()), error))?;
     let url = quoted_for_shell(&whole);
     Ok(format!(
@@ -139,11 +155,20 @@ fn next(dir: &Path) -> Result<String, CliError> {
         cd {shown}\n  \
         tagfall check .\n  \
         git add --all && git commit --message \"Begin\"\n  \
-        git tag --annotate v1.0.0 --message \"The first release\"\n  \
-        tagfall supervise --set source.url={url} --set source.verify.mode=off\n\n\
-        and in another terminal: tagfall status\n",
+        git tag --sign v1.0.0 --message \"The first release\"\n  \
+        tagfall supervise --set source.url={url} \\\n    \
+        --set source.verify.allowed_signers={signers}\n\n\
+        and in another terminal: tagfall status\n\n\
+        Tags are signed with a new key, {key}, which Git uses in this repository;\n\
+        it is not part of it. README.md says how others sign.\n",
         shown = quoted_for_shell(dir),
+        signers = quoted_for_shell(&absolute(&keys.allowed_signers())),
+        key = quoted_for_shell(&absolute(&keys.private())),
     ))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// A path as a shell takes it.

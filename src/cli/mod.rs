@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod hidden;
 mod init;
+mod keys;
 pub mod log;
 mod man;
 mod place;

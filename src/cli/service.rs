@@ -69,7 +69,7 @@ pub(super) struct Logs {
     form: Form,
 }
 
-fn ahead(text: &str) -> Result<Timestamp, String> {
+pub(super) fn ahead(text: &str) -> Result<Timestamp, String> {
     moment(text, |passed| Timestamp(now().0.saturating_add(passed)))
 }
 

@@ -159,9 +159,11 @@ fn causes(group: &Group, now: Timestamp) -> Vec<String> {
 fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
     conditions.iter().filter(|condition| match condition.kind {
         ConditionKind::Ready | ConditionKind::Reconciling => false,
-        ConditionKind::Stalled | ConditionKind::DriftDetected | ConditionKind::Suspended | ConditionKind::RolloutPaused => {
-            condition.status != Truth::False
-        }
+        ConditionKind::Stalled
+        | ConditionKind::DriftDetected
+        | ConditionKind::Suspended
+        | ConditionKind::FreezeSuspected
+        | ConditionKind::RolloutPaused => condition.status != Truth::False,
         ConditionKind::SourceVerified => condition.status != Truth::True && condition.reason != Reason::Unverified,
         ConditionKind::Healthy => condition.status != Truth::True,
     })
@@ -183,6 +185,7 @@ fn said(condition: &Condition, now: Timestamp) -> String {
         ConditionKind::Healthy => "healthy",
         ConditionKind::DriftDetected => "drift detected",
         ConditionKind::Suspended => "suspended",
+        ConditionKind::FreezeSuspected => "freeze suspected",
         ConditionKind::RolloutPaused => "rollout paused",
     };
     format!("{not}{name}: {} [{}]{}", condition.message, word(&condition.reason), in_brackets(condition.since, now))

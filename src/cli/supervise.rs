@@ -11,7 +11,7 @@ use super::error::Problems;
 use super::{CliError, Context, Exit};
 use crate::daemon::{self, Setup};
 use crate::keeper::KeeperConfig;
-use crate::manifest::{Settings, VerifyMode, parse_settings};
+use crate::manifest::{Settings, parse_settings};
 
 /// Where the supervisor's own file is, unless said otherwise.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/tagfall/supervisor.toml";
@@ -113,9 +113,6 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 /// Reads the settings once, so that what is wrong is said here, then becomes the keeper: a fresh program with a small heap.
 pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
     let settings = args.place.read()?;
-    if settings.source.verify.mode == VerifyMode::Required {
-        return Err(CliError::could_not_run("start", daemon::DaemonError::VerifyRequired));
-    }
     let data_dir = absolute(&daemon::data_dir(&settings))?;
     std::fs::create_dir_all(&data_dir)
         .map_err(|error| CliError::could_not_run(format!("make the data folder `{}`", data_dir.display()), error))?;

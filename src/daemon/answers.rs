@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::context::Context;
 use super::{diff, examine, secrets, stage};
 use crate::api::{Answer, ApiError, Failure, Query, wire};
-use crate::model::{Digest, Group, GroupName, ObjectId, PublicationId, Reason, Release, Reload, RemoteTag, TagName, Timestamp};
+use crate::model::{
+    Digest, Group, GroupName, ObjectId, PublicationId, Reason, Refusal, Release, Reload, RemoteTag, TagName, Timestamp,
+};
 use crate::plan::{Core, Overview};
 use crate::render;
 
@@ -24,6 +26,7 @@ pub(super) async fn answer(context: &Arc<Context>, facts: Facts, query: Query) -
         Query::Config(group) => config(context, &facts, &group).map(Answer::Config),
         Query::Why(group) => Ok(Answer::Why(why(&facts, &group))),
         Query::Releases => Ok(Answer::Releases(releases(context, &facts))),
+        Query::Verify(tag) => verify(context, &facts, &tag).await.map(Answer::Verification),
         Query::Trace(path) => trace(context, &facts, &path).map(Answer::Trace),
         Query::Plan(tag) => plan(context, &facts, tag).await.map(Answer::Plan),
         Query::Diff { from, to } => {
@@ -57,20 +60,56 @@ async fn release(context: &Arc<Context>, facts: &Facts, tag: &TagName) -> Result
     if let Some(release) = facts.core.desired().release.as_ref().filter(|release| release.tag == *tag) {
         return Ok(release.clone());
     }
-    let listed = facts.core.observed().source.candidates.iter().flatten().map(|candidate| &candidate.tag);
-    let kept: Option<RemoteTag> = context.state(|state| {
-        let known = state.pins.get(tag).copied();
-        known.map(|object| RemoteTag { name: tag.clone(), object })
-    });
-    let found = kept.or_else(|| listed.into_iter().find(|known| known.name == *tag).cloned());
-    let Some(found) = found else {
-        let words = format!("tag `{tag}` is not known: the remote does not list it as a version in range");
-        return Err(ApiError::new(Failure::NotFound, "NoSuchTag", words));
-    };
-    let examined = examine::examine(context, &found).await;
+    let found = known_tag(context, &facts.core, tag)?;
+    let listed = facts.core.observed().source.candidates.iter().flatten().find(|candidate| candidate.tag == found);
+    let cosigned = listed.map(|candidate| candidate.cosigned.clone()).unwrap_or_default();
+    let examined = examine::examine(context, &found, &cosigned).await;
     examined.map_err(|refusal| {
         let words = format!("tag `{tag}` would be refused: {}", refusal.message);
         ApiError::new(Failure::Conflict, format!("{:?}", refusal.reason), words)
+    })
+}
+
+/// Whether a tag's signatures are enough, asked anew.
+async fn verify(context: &Arc<Context>, facts: &Facts, tag: &TagName) -> Result<wire::Verification, ApiError> {
+    let found = known_tag(context, &facts.core, tag)?;
+    let listed = facts.core.observed().source.candidates.iter().flatten().find(|candidate| candidate.tag == found);
+    let cosigned = listed.map(|candidate| candidate.cosigned.clone()).unwrap_or_default();
+    let (commit, judged) = match examine::verify(context, &found, &cosigned).await {
+        Ok((commit, signers)) => (Some(commit), Ok(signers)),
+        Err(refusal) => (None, Err(refusal)),
+    };
+    Ok(verification(&found, commit, judged))
+}
+
+/// A judgement as it goes over the wire.
+pub(crate) fn verification(
+    tag: &RemoteTag,
+    commit: Option<ObjectId>,
+    judged: Result<Vec<String>, Refusal>,
+) -> wire::Verification {
+    let (verified, signers, refusal) = match judged {
+        Ok(signers) => (true, signers, None),
+        Err(refusal) => (false, Vec::new(), Some(refusal)),
+    };
+    wire::Verification {
+        tag: tag.name.clone(),
+        tag_object: tag.object,
+        commit,
+        verified,
+        signers,
+        reason: refusal.as_ref().map(|refusal| refusal.reason),
+        message: refusal.map(|refusal| refusal.message).unwrap_or_default(),
+    }
+}
+
+/// A tag by its name, with the object that it named first.
+pub(super) fn known_tag(context: &Context, core: &Core, tag: &TagName) -> Result<RemoteTag, ApiError> {
+    let first = context.first_seen(tag).map(|object| RemoteTag { name: tag.clone(), object });
+    let listed = || core.observed().source.candidates.iter().flatten().find(|known| known.tag.name == *tag);
+    first.or_else(|| listed().map(|candidate| candidate.tag.clone())).ok_or_else(|| {
+        let words = format!("tag `{tag}` is not known: the remote does not list it as a version in range");
+        ApiError::new(Failure::NotFound, "NoSuchTag", words)
     })
 }
 

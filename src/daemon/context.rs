@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::trust::Loaded;
 use crate::containers::Containers;
-use crate::model::{Digest, GroupName};
+use crate::model::{Digest, DigestBuilder, GroupName, ObjectId, RemoteTag, TagName};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
+use crate::release::Selection;
 use crate::render::{Host, Layer};
 use crate::source::Source;
-use crate::store::{State, Store};
+use crate::store::{Seen, SeenError, State, Store, StoreError};
 
 /// `allow.exec`: name → argument list.
 pub(super) type Commands = BTreeMap<String, Vec<String>>;
@@ -34,13 +36,57 @@ pub(super) struct Context {
     pub(super) commands: Mutex<BTreeMap<GroupName, Commands>>,
     /// The environment as the supervisor was started with it.
     pub(super) env: BTreeMap<String, String>,
-    /// Digest of the rules by which tags are judged: program and settings. Verdicts of other rules count for nothing.
-    pub(super) judge: Digest,
+    /// Digest of the rules by which tags are judged, trust aside: program and settings.
+    pub(super) rules: Digest,
+    /// Which tags count.
+    pub(super) selection: Selection,
+    pub(super) trust: Mutex<Arc<Loaded>>,
+    /// What was seen once, for ever.
+    pub(super) seen: Mutex<Seen>,
+    /// What the remote listed last, and the loop was told of.
+    pub(super) listed: Mutex<Option<Vec<RemoteTag>>>,
     /// Folders below which groups may publish; `None` = anywhere that the manifest's own rules allow.
     pub(super) mount_roots: Option<Vec<String>>,
 }
 
 impl Context {
+    /// The trust of now.
+    pub(super) fn trust(&self) -> Arc<Loaded> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_trust(&self, loaded: Loaded) {
+        *self.trust.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+    }
+
+    /// Digest of the rules by which tags are judged. Verdicts of other rules count for nothing.
+    pub(super) fn judge(&self) -> Digest {
+        DigestBuilder::new("judge").field(self.rules.as_bytes()).field(self.trust().digest().as_bytes()).finish()
+    }
+
+    /// Notes tags, and tells those that named something else when they were first seen. Blocks for the sync.
+    pub(super) fn see<'a>(&self, tags: impl Iterator<Item = &'a RemoteTag>) -> Result<BTreeMap<TagName, ObjectId>, SeenError> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).see(tags)
+    }
+
+    /// What a name named when it was first seen here.
+    pub(super) fn first_seen(&self, name: &TagName) -> Option<ObjectId> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).first(name)
+    }
+
+    /// Whether the remote lists what it listed before.
+    pub(super) fn is_as_listed(&self, tags: &[RemoteTag]) -> bool {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(tags)
+    }
+
+    pub(super) fn set_listed(&self, tags: Vec<RemoteTag>) {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(tags);
+    }
+
+    pub(super) fn raise_floor(&self, version: &semver::Version) -> Result<(), StoreError> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).raise_floor(version)
+    }
+
     /// A declared command of a group's check.
     pub(super) fn command(&self, group: &GroupName, name: &str) -> Option<Vec<String>> {
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,10 +108,11 @@ impl Context {
     }
 
     /// Changes the durable state and writes it down; blocks for the sync. Where writing fails, memory is as it was.
-    pub(super) fn remember(&self, change: impl FnOnce(&mut State)) -> Result<(), crate::store::StoreError> {
+    pub(super) fn remember(&self, change: impl FnOnce(&mut State)) -> Result<(), StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = state.clone();
         change(&mut next);
+        next.seen = Some(self.seen.lock().unwrap_or_else(PoisonError::into_inner).mark());
         self.store.save(&next)?;
         *state = next;
         Ok(())

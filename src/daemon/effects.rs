@@ -10,10 +10,11 @@ use super::context::Context;
 use super::{examine, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
 use crate::keeper::wire::Request;
-use crate::model::{FirstTag, GroupName, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
-use crate::plan::{Action, Event, Failure, Key, Outcome};
+use crate::model::{FirstTag, GroupName, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag, ServiceSpec, Timestamp};
+use crate::plan::{Action, Event, Failure, Key, Listing, Outcome};
 use crate::publish::PublishError;
-use crate::store::{Accepted, PublishedAt, StoreError};
+use crate::release::{is_lasting, is_version};
+use crate::store::{Accepted, PublishedAt, SeenError, StoreError};
 
 /// So many releases before the accepted one stay in the store, for `diff` and for going back.
 const RELEASES_KEPT: usize = 10;
@@ -30,6 +31,10 @@ pub(super) fn start(
     let context = context.clone();
     let events = events.clone();
     tokio::spawn(async move {
+        if matches!(action, Action::List) && context.trust().is_stale(wall) {
+            // The loop is gone only when the process ends.
+            let _ = events.send(Event::TrustHint);
+        }
         let outcome = carry_out(&context, action, wall).await;
         // The loop is gone only when the process ends.
         let _ = events.send(Event::Done { key, attempt, outcome });
@@ -38,10 +43,26 @@ pub(super) fn start(
 
 async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> Outcome {
     match action {
-        Action::List => Outcome::Listed(context.source.list().await),
-        Action::Examine { tag } => {
-            let result = examine::examine(context, &tag).await;
+        Action::List => list(context).await.unwrap_or_else(|refusal| Outcome::Listed(Err(refusal))),
+        Action::Examine { tag, cosigned } => {
+            let result = examine::examine(context, &tag, &cosigned).await;
             Outcome::Examined { tag, result }
+        }
+        Action::Attest { tag, accepted_at } => {
+            let wanted = tag.clone();
+            let done = on_disk(context, move |context| {
+                let result = examine::attest(context, &wanted, accepted_at);
+                match result {
+                    // The store may be filled again: until then nothing is known.
+                    Err(refusal) if !is_lasting(refusal.reason) => Err(Failure::new(refusal.reason, refusal.message)),
+                    result => Ok(Outcome::Attested { tag: wanted, result }),
+                }
+            });
+            done.await
+        }
+        Action::ReadHeartbeat { tag } => {
+            let result = examine::hear(context, &tag).await;
+            Outcome::Heard { tag, result }
         }
         Action::Check { group, incarnation, check, timeout } => {
             let result = crate::hooks::check(&check, timeout, &Exec { context, group: &group }).await;
@@ -94,6 +115,30 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
     }
 }
 
+/// Lists the remote's tags. The names of versions are on the disk, with what they name, before anybody hears of them.
+async fn list(context: &Arc<Context>) -> Result<Outcome, Refusal> {
+    let tags = context.source.list().await?;
+    if context.is_as_listed(&tags) {
+        return Ok(Outcome::Unchanged);
+    }
+    let context = context.clone();
+    let noted = tokio::task::spawn_blocking(move || {
+        let versions = tags.iter().filter(|tag| is_version(&tag.name, &context.selection));
+        let moved = context.see(versions).map_err(|error| match error {
+            SeenError::Full(_) => Refusal { reason: Reason::LimitExceeded, message: error.to_string() },
+            SeenError::Store(error) => {
+                let message = format!("tags cannot be noted, and none is taken before it is: {}", chain(&error));
+                Refusal { reason: Reason::GitOperationFailed, message }
+            }
+        })?;
+        context.set_listed(tags.clone());
+        Ok(Outcome::Listed(Ok(Listing { tags, moved })))
+    });
+    noted.await.unwrap_or_else(|error| {
+        Err(Refusal { reason: Reason::GitOperationFailed, message: format!("noting the tags broke off: {error}; tried again") })
+    })
+}
+
 fn asked(result: Result<(), String>) -> Outcome {
     result.map_or_else(|why| Outcome::Failed(Failure::new(Reason::StartFailed, why)), |()| Outcome::Asked)
 }
@@ -144,7 +189,6 @@ fn accept(context: &Context, release: Arc<Release>, first_tags: FirstTags, wall:
         applied_at: None,
     };
     let recorded = context.remember(|state| {
-        state.pins.insert(release.tag.clone(), release.tag_object);
         state.accept(accepted);
         state.first_tags.clone_from(&first_tags);
     });
@@ -153,6 +197,8 @@ fn accept(context: &Context, release: Arc<Release>, first_tags: FirstTags, wall:
 }
 
 fn mark_applied(context: &Context, tag: RemoteTag, floor: Option<&Version>, wall: Timestamp) -> Result<Outcome, Failure> {
+    let raised = floor.map_or(Ok(()), |floor| context.raise_floor(floor));
+    raised.map_err(|error| not_recorded(&error))?;
     let recorded = context.remember(|state| {
         if let Some(accepted) = state.accepted.as_mut().filter(|accepted| accepted.tag == tag.name) {
             accepted.applied_at = Some(wall);

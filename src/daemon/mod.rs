@@ -14,13 +14,15 @@ mod handle;
 mod layers;
 mod logs;
 mod narrate;
+mod operator;
 mod pace;
 mod secrets;
 pub(crate) mod stage;
 mod start;
+pub(crate) mod trust;
 mod turning;
 mod wire;
 
-pub(crate) use answers::{Runs, group_steps};
+pub(crate) use answers::{Runs, group_steps, verification};
 pub(crate) use layers::gather as gather_layers;
 pub use start::{DaemonError, Setup, data_dir, host_facts, run};

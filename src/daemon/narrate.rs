@@ -28,6 +28,10 @@ pub(super) fn narrate(before: &Overview, after: &Overview) -> Vec<Happened> {
             out.push(Happened::new(EventKind::Warning, refused.reason, refused.tag.name.to_string(), &refused.message));
         }
     }
+    for condition in &after.conditions {
+        let old = before.conditions.iter().find(|old| old.kind == condition.kind);
+        out.extend(supervisor(condition, old));
+    }
     for (name, status) in &after.groups {
         group(&mut out, name, before.groups.get(name), status);
     }
@@ -38,6 +42,25 @@ pub(super) fn narrate(before: &Overview, after: &Overview) -> Vec<Happened> {
         }
     }
     out
+}
+
+/// What is told of the supervisor's own conditions: trust that ceases to hold and comes back, and what the remote keeps back.
+fn supervisor(condition: &Condition, old: Option<&Condition>) -> Option<Happened> {
+    let was = old.map(|old| (old.status, old.reason));
+    if was == Some((condition.status, condition.reason)) {
+        return None;
+    }
+    let kind = match (condition.kind, condition.status) {
+        (ConditionKind::SourceVerified, Truth::False) | (ConditionKind::FreezeSuspected, Truth::True) => EventKind::Warning,
+        // What runs is told of where its tag is gone; other troubles of the remote come and go with each look.
+        (ConditionKind::Stalled, Truth::False) if condition.reason == Reason::DowngradeRefused => EventKind::Warning,
+        (ConditionKind::SourceVerified, Truth::True) if was.is_some_and(|(status, _)| status == Truth::False) => {
+            EventKind::Normal
+        }
+        (ConditionKind::FreezeSuspected, Truth::False) if was.is_some() => EventKind::Normal,
+        _ => return None,
+    };
+    Some(Happened::new(kind, condition.reason, "source", &condition.message))
 }
 
 fn revision(status: &GroupStatus) -> String {

@@ -14,13 +14,14 @@ use super::clock::now;
 use super::context::Context;
 use super::handle::{Handle, Request, Shown};
 use super::pace::Pace;
+use super::trust::{Loaded, TrustPaths};
 use super::turning::{Ending, Signals, Turning};
 use super::wire::Identity;
-use super::{effects, layers};
+use super::{effects, layers, trust};
 use crate::api::{self, wire};
 use crate::containers::Containers;
-use crate::manifest::{Settings, VerifyMode};
-use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag};
+use crate::manifest::Settings;
+use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag, TagName};
 use crate::plan::{Accepted, Core, DiskFacts, Drift, Engine, Event, Host, Layers, Overview, RefusedTag, Remembered};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
@@ -49,12 +50,6 @@ pub struct Setup {
 /// Why the supervisor could not start, or had to end. Services are the keeper's and go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Signatures are demanded and cannot be verified yet.
-    #[error(
-        "[source.verify] mode is `required`, and this version cannot verify signatures yet: it starts only with \
-         `mode = \"off\"` written out, and says so in its status for ever"
-    )]
-    VerifyRequired,
     /// The runtime.
     #[error("could not start the event loop")]
     Runtime(#[source] std::io::Error),
@@ -99,9 +94,6 @@ pub fn data_dir(settings: &Settings) -> PathBuf {
 
 /// Runs a supervisor until the keeper ends it.
 pub fn run(setup: Setup) -> Result<(), DaemonError> {
-    if setup.settings.source.verify.mode == VerifyMode::Required {
-        return Err(DaemonError::VerifyRequired);
-    }
     // Before any thread: preparing the Git library sets variables of the process.
     source::prepare();
     crate::sys::memory::one_heap();
@@ -121,9 +113,13 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let (context, notes) = open(&setup.settings, setup.env, &folder, keeper, &events_in)?;
     let _watches = watch(&context, &events_in);
     let identity = identity(&setup.settings, &context);
-    let core = Core::new(host(&setup.settings, &context), remembered(&context));
+    let mut core = Core::new(host(&setup.settings, &context), remembered(&context));
+    if let Some(error) = context.trust().error() {
+        tracing::error!("no tag can be verified, and none is taken: {error}");
+        core.observe(Event::TrustChanged { error: Some(error) }, now());
+    }
     let log = Events::open(&folder).map_err(|error| DaemonError::Store(folder.clone(), error))?;
-    let overview = Overview { refused: context.state(|state| known_refused(state, context.judge)), ..Overview::default() };
+    let overview = Overview { refused: context.state(|state| known_refused(state, context.judge())), ..Overview::default() };
     let shown = Arc::new(Shown::new(super::wire::status(&identity, None, &core, &overview), log));
     let (requests_in, requests) = mpsc::channel(REQUESTS_BUFFERED);
     let serving = serve(&setup.settings, &context, &shown, requests_in).await?;
@@ -133,7 +129,6 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
         core,
         shown,
         identity,
-        verified: false,
         overview,
         awake: false,
         pace: Pace::default(),
@@ -175,11 +170,13 @@ fn open(
     events: &EventsIn,
 ) -> Result<(Arc<Context>, Vec<String>), DaemonError> {
     let publisher = Publisher::open(folder).map_err(|error| DaemonError::Publish(Box::new(error)))?;
-    let Opened { store, state, notes } = Store::open(folder).map_err(|error| DaemonError::Store(folder.to_owned(), error))?;
+    let Opened { store, seen, state, notes } =
+        Store::open(folder).map_err(|error| DaemonError::Store(folder.to_owned(), error))?;
     let hint = events.clone();
     let drift = DriftWatch::start(move |group| drop(hint.send(Event::DriftHint(group)))).map_err(DaemonError::Watch)?;
     let source = Source::open(source_config(settings, folder)).map_err(DaemonError::Source)?;
     let host = host_facts(settings, folder, state.member_id.as_str());
+    let trust = TrustPaths::of(settings).map_or_else(Loaded::off, |paths| Loaded::read(paths, now().wall));
     let context = Context {
         data_dir: folder.to_owned(),
         ring: settings.ring.as_ref().map(|ring| ring.name.clone()),
@@ -195,7 +192,11 @@ fn open(
         layers: Mutex::default(),
         commands: Mutex::default(),
         env,
-        judge: judge(settings),
+        rules: rules(settings),
+        selection: selection(settings),
+        trust: Mutex::new(Arc::new(trust)),
+        seen: Mutex::new(seen),
+        listed: Mutex::default(),
         mount_roots: settings.mount_roots.clone(),
     };
     Ok((Arc::new(context), notes))
@@ -286,19 +287,28 @@ fn host(settings: &Settings, context: &Context) -> Host {
         labels: settings.labels.clone(),
         data_dir: context.data_dir.display().to_string(),
         facts: Digest::of(format!("{:?}", context.host).as_bytes()),
-        selection: Selection {
-            prefix: settings.source.tag_prefix.clone(),
-            range: Some(settings.source.semver.clone()).filter(|range| *range != semver::VersionReq::STAR),
-            prerelease: settings.source.prerelease,
-        },
+        selection: context.selection.clone(),
         poll: settings.source.poll,
+        verify: context.trust().is_on(),
+        max_age: settings.source.verify.heartbeat.as_ref().map(|heartbeat| heartbeat.max_age),
+    }
+}
+
+fn selection(settings: &Settings) -> Selection {
+    let source = &settings.source;
+    Selection {
+        prefix: source.tag_prefix.clone(),
+        range: Some(source.semver.clone()).filter(|range| *range != semver::VersionReq::STAR),
+        prerelease: source.prerelease,
+        heartbeat: source.verify.heartbeat.as_ref().map(|heartbeat| TagName::new(heartbeat.tag.as_str())),
     }
 }
 
 /// What outlived the last supervisor: its record, and what stands on disk.
 fn remembered(context: &Arc<Context>) -> Remembered {
     let mut disk = survey(context);
-    let mut remembered = context.state(|state| from_state(state, context.judge));
+    let judge = context.judge();
+    let mut remembered = context.state(|state| from_state(state, judge));
     for name in disk.keys() {
         let layers = layers::read(context, name);
         if layers != Layers::default() {
@@ -317,7 +327,8 @@ fn from_state(state: &State, judge: Digest) -> Remembered {
     });
     Remembered {
         accepted,
-        pins: state.pins.clone(),
+        pin: state.pin.clone(),
+        rejected: state.rejected.clone(),
         refused: known_refused(state, judge)
             .into_iter()
             .filter(|tag| is_of_the_tag(tag.reason))
@@ -331,14 +342,14 @@ fn from_state(state: &State, judge: Digest) -> Remembered {
     }
 }
 
-/// The rules by which tags are judged.
-fn judge(settings: &Settings) -> Digest {
+/// The rules by which tags are judged, trust aside.
+fn rules(settings: &Settings) -> Digest {
     Digest::of(format!("{} {settings:?}", env!("CARGO_PKG_VERSION")).as_bytes())
 }
 
 /// Whether a refusal speaks of the tag alone, not of what else was accepted here.
 fn is_of_the_tag(reason: Reason) -> bool {
-    !matches!(reason, Reason::DowngradeRefused | Reason::TagMoved)
+    !matches!(reason, Reason::DowngradeRefused | Reason::TagMoved | Reason::RevisionRejected | Reason::ThresholdNotMet)
 }
 
 /// Tags that were refused when the last supervisor ended, by the same rules as now.
@@ -399,7 +410,7 @@ fn identity(settings: &Settings, context: &Context) -> Identity {
 }
 
 /// Things that stop watching when they are dropped.
-type Watches = (Option<source::Watch>, Option<notify::RecommendedWatcher>);
+type Watches = (Option<source::Watch>, Option<notify::RecommendedWatcher>, Option<notify::RecommendedWatcher>);
 
 /// Watches what may change under us. What cannot be watched is polled (the source) or read at the next start (layers): said, not fatal.
 fn watch(context: &Context, events: &EventsIn) -> Watches {
@@ -413,7 +424,12 @@ fn watch(context: &Context, events: &EventsIn) -> Watches {
     let user = layers::watch(&context.data_dir, changed)
         .inspect_err(|error| tracing::warn!(%error, "the user's layers cannot be watched: they are read at the next start"))
         .ok();
-    (source, user)
+    let hint = events.clone();
+    let trust = trust::watch(&context.trust(), move || drop(hint.send(Event::TrustHint))).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the trust files cannot be watched: they are looked at with every poll");
+        None
+    });
+    (source, user, trust)
 }
 
 async fn serve(

@@ -14,17 +14,14 @@ use super::narrate::{Happened, narrate};
 use super::pace::{Pace, says_the_same};
 use super::wire::{Identity, status};
 use super::{answers, effects, layers};
-use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
+use crate::api::wire;
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Now, Reason, Refusal, ServiceState, Suspension, Timestamp};
+use crate::model::{GroupName, Moment, Now, Reason, Refusal, ServiceState};
 use crate::plan::{Core, Event, Key, Lane, Outcome, Overview, Plan, Wanted, explain};
 use crate::process::News;
 
 /// Events that are taken in before the next plan, so that a flood of them leads to few plans.
 const EVENTS_PER_TURN_MAX: usize = 512;
-
-/// The wall clock may be set while a hold with an end is on: looked at again after so long.
-const HOLD_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How long services may take to stop on shutdown before the rest is left to the keeper.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
@@ -35,7 +32,6 @@ pub(super) struct Turning {
     pub(super) core: Core,
     pub(super) shown: Arc<Shown>,
     pub(super) identity: Identity,
-    pub(super) verified: bool,
     pub(super) overview: Overview,
     /// What ran before this process began is known again: from then on, changes are told as events.
     pub(super) awake: bool,
@@ -139,6 +135,10 @@ impl Turning {
             self.core.observe(Event::LayersChanged { group, layers }, now());
             return;
         }
+        if matches!(event, Event::TrustHint) {
+            self.read_trust();
+            return;
+        }
         if let Event::Done {
             outcome: Outcome::Accepted { release, .. } | Outcome::Examined { result: Ok(release), .. }, ..
         } = &event
@@ -146,7 +146,9 @@ impl Turning {
             self.read_layers(&release.clone());
         }
         if let Event::Done { outcome: Outcome::Accepted { release, .. }, .. } = &event {
-            let message = format!("accepted, commit {}", release.commit.short());
+            let signed =
+                if release.signers.is_empty() { String::new() } else { format!(", signed by {}", release.signers.join(", ")) };
+            let message = format!("accepted, commit {}{signed}", release.commit.short());
             self.tell(Happened::new(wire::EventKind::Normal, Reason::Fetching, release.tag.to_string(), message));
         }
         if let Event::Done { outcome: Outcome::Applied { tag }, .. } = &event {
@@ -158,6 +160,33 @@ impl Turning {
             ));
         }
         self.core.observe(event, now());
+    }
+
+    /// Trust files moved: where they say something else now, all that they have a part in is judged again.
+    fn read_trust(&mut self) {
+        let known = self.context.trust();
+        let at = now();
+        if !known.is_stale(at.wall) {
+            return;
+        }
+        let read = known.again(at.wall);
+        let (same, error) = (read.judges_as(&known), read.error());
+        self.context.set_trust(read);
+        if same {
+            return;
+        }
+        let name = self.identity.supervisor.name.clone();
+        let (kind, reason, message) = match &error {
+            Some(error) => (
+                wire::EventKind::Warning,
+                Reason::SignerNotTrusted,
+                format!("no tag can be verified, and none is taken: {error}"),
+            ),
+            None => (wire::EventKind::Normal, Reason::Verified, "trust has changed: tags are judged again".to_owned()),
+        };
+        self.tell(Happened::new(kind, reason, name, message));
+        self.core.observe(Event::TrustChanged { error }, at);
+        self.core.observe(Event::LookNow, at);
     }
 
     /// Layers of groups that a release brings are read before they are rendered for good.
@@ -212,7 +241,7 @@ impl Turning {
 
     /// Tells what is new, and shows how things stand.
     fn show(&mut self, plan: &Plan, at: Now) {
-        let overview = explain(&self.core, plan, &self.overview, self.verified, at);
+        let overview = explain(&self.core, plan, &self.overview, at);
         self.awake = self.awake || self.knows_all();
         if self.awake {
             for happened in narrate(&self.overview, &overview) {
@@ -256,10 +285,11 @@ impl Turning {
             return;
         }
         let (context, refused) = (self.context.clone(), overview.refused.clone());
+        let judge = context.judge();
         tokio::task::spawn_blocking(move || {
             let kept = context.remember(|state| {
                 state.refused.clear();
-                state.judged_by = Some(context.judge);
+                state.judged_by = Some(judge);
                 for tag in refused {
                     let refusal = Refusal { reason: tag.reason, message: tag.message };
                     state.refuse(crate::store::Refused {
@@ -276,7 +306,7 @@ impl Turning {
         });
     }
 
-    fn tell(&self, happened: Happened) {
+    pub(super) fn tell(&self, happened: Happened) {
         let kind = match happened.kind {
             wire::EventKind::Normal => "Normal",
             wire::EventKind::Warning => "Warning",
@@ -308,69 +338,6 @@ impl Turning {
                 let _ = answer.send(result);
             }
         }
-    }
-
-    async fn command(&mut self, command: Command, who: &str) -> Result<(), ApiError> {
-        self.pace.loud = true;
-        let (group, verb, reason, until) = match command {
-            Command::Poll => {
-                self.core.observe(Event::LookNow, now());
-                return Ok(());
-            }
-            Command::Service { group, verb, reason, until } => (group, verb, reason, until),
-        };
-        if self.core.desired().groups.get(&group).is_none_or(|wanted| wanted.group.service.is_none()) {
-            return Err(ApiError::new(Failure::Conflict, "NoService", format!("{group} runs no service here")));
-        }
-        let words = reason.unwrap_or_else(|| "no reason given".to_owned());
-        let message = format!("{} by {who}: {words}", verb.name());
-        self.tell(Happened::new(wire::EventKind::Normal, Reason::StoppedByOperator, group.to_string(), message));
-        match verb {
-            ServiceVerb::Stop => self.suspend(&group, Some((who, words, until))).await,
-            ServiceVerb::Start => self.suspend(&group, None).await,
-            ServiceVerb::Restart => {
-                self.core.observe(Event::RestartAsked(group), now());
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends holds whose time is over; says when the next one's will be.
-    async fn end_holds(&mut self) -> Option<Moment> {
-        let at = now();
-        let holds = self.core.suspended().iter().filter_map(|(group, hold)| Some((group.clone(), hold.until?)));
-        let (over, left): (Vec<_>, Vec<_>) = holds.partition(|(_, until)| *until <= at.wall);
-        for (group, _) in over {
-            match self.suspend(&group, None).await {
-                Ok(()) => {
-                    let message = "the time of its stop is over: started again";
-                    self.tell(Happened::new(wire::EventKind::Normal, Reason::Starting, group.to_string(), message));
-                }
-                Err(error) => tracing::warn!(%group, %error, "its stop goes on"),
-            }
-        }
-        let wait = |until: Timestamp| Duration::from_millis(until.0.saturating_sub(at.wall.0)).min(HOLD_LOOK_MAX);
-        left.into_iter().map(|(_, until)| at.moment.after(wait(until))).min()
-    }
-
-    /// Written down before it is followed: an operator's word outlives this process.
-    async fn suspend(&mut self, group: &GroupName, hold: Option<(&str, String, Option<Timestamp>)>) -> Result<(), ApiError> {
-        let revision = self.core.desired().groups.get(group).map(|wanted| wanted.group.revision);
-        let suspension =
-            hold.map(|(who, reason, until)| Suspension { who: who.to_owned(), reason, since: now().wall, until, revision });
-        let (context, name, kept) = (self.context.clone(), group.clone(), suspension.clone());
-        let recorded = tokio::task::spawn_blocking(move || {
-            context.remember(|state| match kept {
-                Some(hold) => drop(state.suspended.insert(name, hold)),
-                None => drop(state.suspended.remove(&name)),
-            })
-        });
-        let recorded =
-            recorded.await.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| effects::chain(&error)));
-        recorded.map_err(|error| ApiError::new(Failure::Internal, "NotRecorded", format!("{error}; nothing was changed")))?;
-        self.pace.loud = true;
-        self.core.observe(Event::Suspended { group: group.clone(), suspension }, now());
-        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The core's overview as the API's status.
 
 use crate::api::wire;
-use crate::model::{MountMode, ObjectId, TagName, Timestamp};
-use crate::plan::{Core, GroupStatus, Overview};
+use crate::model::{MountMode, ObjectId, Pin, Reason, TagName, Timestamp};
+use crate::plan::{Core, GroupStatus, Overview, newest_statement};
 
 /// What the status says of the supervisor itself and never changes while it runs.
 #[derive(Debug, Clone)]
@@ -14,13 +14,14 @@ pub(super) struct Identity {
 /// Puts everything together.
 pub(super) fn status(identity: &Identity, keeper_pid: Option<u32>, core: &Core, overview: &Overview) -> wire::Status {
     let release = core.desired().release.as_ref();
-    let accepted = core.observed().source.accepted.as_ref();
+    let source = &core.observed().source;
+    let accepted = source.accepted.as_ref();
     let active = release.zip(accepted).filter(|(release, accepted)| release.tag_object == accepted.tag.object);
     let active = active.map(|(release, accepted)| wire::ActiveRelease {
         tag: release.tag.clone(),
         commit: release.commit,
         tag_object: release.tag_object,
-        signers: release.signers.clone(),
+        signers: signers(core, &release.signers),
         accepted_at: accepted.accepted_at,
         applied_at: accepted.applied_at,
     });
@@ -46,10 +47,25 @@ pub(super) fn status(identity: &Identity, keeper_pid: Option<u32>, core: &Core, 
         supervisor,
         release: active,
         refused,
+        pinned: source.pin.as_ref().map(pinned),
+        rejected: source.rejected.iter().map(|(tag, word)| wire::Rejected { tag: tag.clone(), word: word.clone() }).collect(),
+        freshness: newest_statement(core).map(|(signed_at, statement)| wire::Freshness { signed_at, statement }),
         conditions: overview.conditions.clone(),
         groups: overview.groups.iter().map(|(name, status)| group(name, status, running.as_ref())).collect(),
         ring: wire::Ring { name: identity.ring_name.clone(), members: vec![member] },
     }
+}
+
+/// Who signed what runs, by the trust of now; by that of when it was accepted where it does not hold any more.
+fn signers(core: &Core, accepted: &[String]) -> Vec<String> {
+    match &core.observed().source.attested {
+        Some(Ok(signers)) => signers.clone(),
+        Some(Err(_)) | None => accepted.to_vec(),
+    }
+}
+
+fn pinned(pin: &Pin) -> wire::Pinned {
+    wire::Pinned { tag: pin.tag.name.clone(), tag_object: pin.tag.object, word: pin.word.clone() }
 }
 
 fn group(name: &crate::model::GroupName, status: &GroupStatus, release: Option<&TagName>) -> wire::Group {
@@ -107,7 +123,7 @@ pub(super) fn releases(
             state,
             reason: None,
             message: String::new(),
-            signers: release.signers.clone(),
+            signers: signers(core, &release.signers),
             since: accepted.applied_at.unwrap_or(accepted.accepted_at),
         });
     }
@@ -116,7 +132,11 @@ pub(super) fn releases(
             tag: refused.tag.name.clone(),
             tag_object: refused.tag.object,
             commit: None,
-            state: wire::ReleaseState::Refused,
+            state: if refused.reason == Reason::RevisionRejected {
+                wire::ReleaseState::Rejected
+            } else {
+                wire::ReleaseState::Refused
+            },
             reason: Some(refused.reason),
             message: refused.message.clone(),
             signers: Vec::new(),

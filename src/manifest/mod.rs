@@ -34,6 +34,6 @@ pub use layer::parse_config_layer;
 pub use release::{Parsed, parse_release};
 pub use schema::{group_schema, supervisor_schema};
 pub use settings::{
-    ApiSettings, Credentials, ROOT_DATA_DIR, ROOT_SOCKET, RingSettings, Settings, SourceLimits, SourceSettings, TlsSettings,
-    Verify, VerifyMode, parse_settings,
+    ApiSettings, Credentials, Heartbeat, ROOT_DATA_DIR, ROOT_SOCKET, RingSettings, Settings, SourceLimits, SourceSettings,
+    TlsSettings, Verify, VerifyMode, parse_settings,
 };

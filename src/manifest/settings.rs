@@ -82,10 +82,29 @@ pub enum VerifyMode {
 pub struct Verify {
     /// Whether tags must be signed.
     pub mode: VerifyMode,
-    /// Trusted keys, in OpenSSH's format.
-    pub allowed_signers: PathBuf,
-    /// So many distinct signers.
+    /// Trusted SSH keys, in OpenSSH's format; `None` where only OpenPGP keys are trusted.
+    pub allowed_signers: Option<PathBuf>,
+    /// Trusted OpenPGP keys.
+    pub openpgp_keyring: Option<PathBuf>,
+    /// Keys that count for nothing.
+    pub revoked_keys: Option<PathBuf>,
+    /// So many different people.
     pub threshold: u32,
+    /// Whether the commit must be signed as well.
+    pub commit: bool,
+    /// A tag that somebody signs anew from time to time, so that its age tells how old the view of the remote is.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// `[source.verify.heartbeat]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The tag's name.
+    pub tag: String,
+    /// How old the newest signed statement may be.
+    pub max_age: Duration,
+    /// Who may sign it; `None`: whoever may sign releases.
+    pub allowed_signers: Option<PathBuf>,
 }
 
 /// `[source.limits]`.
@@ -318,11 +337,7 @@ fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
             semver: source.value("semver"),
             prerelease: source.value("prerelease"),
             poll: source.value("poll"),
-            verify: Verify {
-                mode: verify.get("mode").map_or(VerifyMode::Required, |Chosen(mode)| mode),
-                allowed_signers: verify.value("allowed_signers"),
-                threshold: verify.value("threshold"),
-            },
+            verify: self::verify(verify),
             limits: limits(source.below("limits")),
             credentials: Credentials {
                 username: credentials.get("username"),
@@ -352,6 +367,26 @@ fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
             },
         },
     })
+}
+
+fn verify(fields: Fields<'_>) -> Verify {
+    let openpgp_keyring: Option<PathBuf> = fields.get("openpgp_keyring");
+    // The default file need not be there where only OpenPGP keys are trusted.
+    let wanted = openpgp_keyring.is_none() || fields.node("allowed_signers").is_some();
+    let heartbeat = fields.below("heartbeat");
+    Verify {
+        mode: fields.get("mode").map_or(VerifyMode::Required, |Chosen(mode)| mode),
+        allowed_signers: fields.get("allowed_signers").filter(|_| wanted),
+        openpgp_keyring,
+        revoked_keys: fields.get("revoked_keys"),
+        threshold: fields.value("threshold"),
+        commit: fields.value("commit"),
+        heartbeat: fields.node("heartbeat").map(|_| Heartbeat {
+            tag: heartbeat.value("tag"),
+            max_age: heartbeat.value("max_age"),
+            allowed_signers: heartbeat.get("allowed_signers"),
+        }),
+    }
 }
 
 fn limits(fields: Fields<'_>) -> SourceLimits {

@@ -59,8 +59,25 @@ static VERIFY: Shape = Shape {
     keys: &[
         Key::new("mode", Kind::Choice(VerifyMode::NAMES), "`off` takes unsigned tags, and the status says so.")
             .default("required"),
-        Key::new("allowed_signers", PATH, "Trusted keys, in OpenSSH's format.").default("/etc/tagfall/allowed_signers"),
-        Key::new("threshold", Kind::Integer { min: 1, max: 100 }, "So many distinct signers.").default("1"),
+        Key::new("allowed_signers", PATH, "Trusted SSH keys, in OpenSSH's format; no default beside `openpgp_keyring`.")
+            .default("/etc/tagfall/allowed_signers")
+            .also(&["signers", "allowed_signers_file"]),
+        Key::new("openpgp_keyring", PATH, "Trusted OpenPGP keys, as `gpg --export` writes them.")
+            .also(&["keyring", "gpg", "pgp"]),
+        Key::new("revoked_keys", PATH, "Keys and fingerprints that count for nothing, one a line.").also(&["revoked"]),
+        Key::new("threshold", Kind::Integer { min: 1, max: 100 }, "So many different people must have signed.").default("1"),
+        Key::new("commit", Kind::Bool, "Whether the commit must be signed as well.").default("false"),
+        Key::new("heartbeat", Kind::Table(&HEARTBEAT), "A tag that is signed anew from time to time."),
+    ],
+};
+
+static HEARTBEAT: Shape = Shape {
+    name: "[source.verify.heartbeat]",
+    keys: &[
+        Key::new("tag", Kind::Text(Text::TagPrefix), "The tag's name.").default("heartbeat"),
+        Key::new("max_age", Kind::Duration { min: "1m", max: "365d" }, "How old the newest signed statement may be.")
+            .default("24h"),
+        Key::new("allowed_signers", PATH, "Who may sign it; left out: whoever may sign releases."),
     ],
 };
 

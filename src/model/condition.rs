@@ -24,6 +24,8 @@ pub enum ConditionKind {
     Stalled,
     /// The running release's signatures hold.
     SourceVerified,
+    /// Nobody has signed anything new for longer than is agreed: what the remote shows may be old.
+    FreezeSuspected,
     /// The service's checks pass.
     Healthy,
     /// Somebody changed published files by hand.
@@ -77,6 +79,8 @@ pub enum Reason {
     NoMatchingTag,
     Fetching,
     Unverified,
+    Verified,
+    Pinned,
     // Groups.
     Converged,
     Waiting,

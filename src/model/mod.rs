@@ -16,7 +16,7 @@ pub use group::{
     OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
 };
 pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
-pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};
+pub use release::{FirstTag, Pin, Refusal, Release, RemoteTag, Suspension, TreeFile, Word};
 pub use service::{
     CheckResult, ContainerLaunch, Exit, HealthStatus, Launch, LogLine, LogStream, MountMode, Policy, PublicationId,
     ServiceReport, ServiceSpec, ServiceState, Signal, View, Wait,

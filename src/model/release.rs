@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Digest, Group, GroupName, ObjectId, Reason, TagName, Timestamp};
 
 /// A tag as a remote lists it: its name and what the ref points at (the tag object where it is annotated).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct RemoteTag {
     /// Short name.
     pub name: TagName,
@@ -25,6 +25,8 @@ pub struct Release {
     pub commit: ObjectId,
     /// Who signed, as the trust file names them; empty where verification is off.
     pub signers: Vec<String>,
+    /// When the tag was made, by its maker's word.
+    pub tagged_at: Timestamp,
     /// Every group of the tree, with this ring's overlay applied, placed here or not.
     pub groups: BTreeMap<GroupName, Arc<Group>>,
 }
@@ -78,4 +80,36 @@ pub struct Suspension {
     pub until: Option<Timestamp>,
     /// The revision it was said of.
     pub revision: Option<Digest>,
+}
+
+/// What an operator said, with who and when.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Word {
+    /// Who said so.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub since: Timestamp,
+    /// When it ends by itself, by the wall clock.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+impl std::fmt::Display for Word {
+    /// `WHO: WHY`, and its end where it has one.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.who, self.reason)?;
+        self.until.map_or(Ok(()), |until| write!(f, " (until {until})"))
+    }
+}
+
+/// An operator's word that one tag is to run, whatever its version.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pin {
+    /// The tag, with the object that it named when it was pinned.
+    pub tag: RemoteTag,
+    /// By whom and why.
+    #[serde(flatten)]
+    pub word: Word,
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Check, CheckResult, Digest, FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
-    ServiceReport, ServiceSpec, Signal, Suspension, View,
+    Check, CheckResult, Digest, FirstTag, GroupName, Launch, ObjectId, Pin, PublicationId, Reason, Refusal, Release, RemoteTag,
+    ServiceReport, ServiceSpec, Signal, Suspension, TagName, Timestamp, View, Word,
 };
 
 use super::{Layers, Wanted};
@@ -17,6 +17,8 @@ pub enum Key {
     Source,
     /// The durable record of releases.
     Record,
+    /// Signatures beside the tags that are chosen from: of what runs, and the heartbeat.
+    Trust,
     /// One side of one group.
     Group(GroupName, Lane),
 }
@@ -37,8 +39,22 @@ pub enum Lane {
 pub enum Action {
     /// Ask the remote for its tags.
     List,
-    /// Bring in one tag and check it whole: objects, paths, manifest, templates.
+    /// Bring in one tag and check it whole: signatures, objects, paths, manifest, templates.
     Examine {
+        /// The tag.
+        tag: RemoteTag,
+        /// Tags that say by their names that they sign it as well.
+        cosigned: Vec<RemoteTag>,
+    },
+    /// Verify the signatures of the accepted release again, by the trust that holds now.
+    Attest {
+        /// Its tag.
+        tag: RemoteTag,
+        /// When it was accepted: keys that have merely expired since count.
+        accepted_at: Timestamp,
+    },
+    /// Look at the heartbeat: who signed it, and when.
+    ReadHeartbeat {
         /// The tag.
         tag: RemoteTag,
     },
@@ -159,6 +175,8 @@ impl Action {
         match self {
             Self::List => "list",
             Self::Examine { .. } => "examine",
+            Self::Attest { .. } => "attest",
+            Self::ReadHeartbeat { .. } => "read-heartbeat",
             Self::Accept { .. } => "accept",
             Self::MarkApplied { .. } => "mark-applied",
             Self::Stage { .. } => "stage",
@@ -179,7 +197,15 @@ impl Action {
 
     /// Routine actions look; they change nothing that is declared.
     pub fn is_routine(&self) -> bool {
-        matches!(self, Self::List | Self::Check { .. } | Self::Verify { .. } | Self::Prune { .. })
+        matches!(
+            self,
+            Self::List
+                | Self::Attest { .. }
+                | Self::ReadHeartbeat { .. }
+                | Self::Check { .. }
+                | Self::Verify { .. }
+                | Self::Prune { .. }
+        )
     }
 }
 
@@ -214,17 +240,57 @@ impl Failure {
     }
 }
 
+/// What a remote lists.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Its tags.
+    pub tags: Vec<RemoteTag>,
+    /// Of these, the ones that named another object when they were first seen here, and which.
+    pub moved: BTreeMap<TagName, ObjectId>,
+}
+
+impl From<Vec<RemoteTag>> for Listing {
+    fn from(tags: Vec<RemoteTag>) -> Self {
+        Self { tags, moved: BTreeMap::new() }
+    }
+}
+
+/// A signed word that the remote is alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who signed it.
+    pub by: String,
+    /// When it was made, by the signer's word.
+    pub made_at: Timestamp,
+}
+
 /// The answer to one action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Of `List`.
-    Listed(Result<Vec<RemoteTag>, Refusal>),
+    Listed(Result<Listing, Refusal>),
+    /// Of `List`: as the last time that it answered.
+    Unchanged,
     /// Of `Examine`.
     Examined {
         /// The tag.
         tag: RemoteTag,
         /// The release, whole, or why not.
         result: Result<Arc<Release>, Refusal>,
+    },
+    /// Of `Attest`.
+    Attested {
+        /// The tag.
+        tag: RemoteTag,
+        /// Who signed it, or why it does not hold.
+        result: Result<Vec<String>, Refusal>,
+    },
+    /// Of `ReadHeartbeat`.
+    Heard {
+        /// The tag.
+        tag: RemoteTag,
+        /// Who signed it and when, or why it does not count.
+        result: Result<Heartbeat, Refusal>,
     },
     /// Of `Accept`.
     Accepted {
@@ -322,10 +388,26 @@ pub enum Event {
     },
     /// An operator asks for a restart.
     RestartAsked(GroupName),
+    /// A trust file may be another now: the loop reads them and makes [`Event::TrustChanged`] of it.
+    TrustHint,
+    /// Tags are judged otherwise from now on.
+    TrustChanged {
+        /// Why nothing can be verified; `None` where it can.
+        error: Option<String>,
+    },
+    /// An operator pins a release (`Some`), or lets the highest run again.
+    Pinned(Option<Pin>),
+    /// An operator rejects a tag (`Some`), or takes it back in.
+    Rejected {
+        /// Which.
+        tag: TagName,
+        /// By whom and why.
+        word: Option<Word>,
+    },
 }
 
 /// A tag's identity: what verdicts are about.
-pub(super) type TagKey = (crate::model::TagName, ObjectId);
+pub(super) type TagKey = (TagName, ObjectId);
 
 /// The identity of a tag as a remote lists it.
 pub(super) fn tag_key(tag: &RemoteTag) -> TagKey {

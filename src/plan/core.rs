@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{GroupName, Now, Refusal, RemoteTag};
+use crate::model::{GroupName, Now, Pin, Refusal, RemoteTag, TagName, Word};
 use crate::release::{Verdict, is_lasting};
 
 use super::{
@@ -17,8 +17,10 @@ use super::{
 pub struct Remembered {
     /// The release driven towards.
     pub accepted: Option<Accepted>,
-    /// Accepted tags and their objects.
-    pub pins: BTreeMap<crate::model::TagName, crate::model::ObjectId>,
+    /// What an operator wants to run instead of the highest.
+    pub pin: Option<Pin>,
+    /// What operators do not want to run.
+    pub rejected: BTreeMap<TagName, Word>,
     /// Tags that were refused for good, by rules that still hold.
     pub refused: Vec<(RemoteTag, Refusal)>,
     /// The highest version applied whole.
@@ -48,7 +50,8 @@ impl Core {
     pub fn new(host: Host, remembered: Remembered) -> Self {
         let mut observed = Observed::default();
         observed.source.accepted = remembered.accepted;
-        observed.source.pins = remembered.pins;
+        observed.source.pin = remembered.pin;
+        observed.source.rejected = remembered.rejected;
         observed.source.floor = remembered.floor;
         for (tag, refusal) in remembered.refused.into_iter().filter(|(_, refusal)| is_lasting(refusal.reason)) {
             observed.source.verdicts.insert((tag.name, tag.object), Verdict::Refused(refusal));
@@ -111,6 +114,10 @@ impl Core {
             | Event::LookNow
             | Event::DriftHint(_)
             | Event::LayersHint(_)
+            | Event::TrustHint
+            | Event::TrustChanged { .. }
+            | Event::Pinned(_)
+            | Event::Rejected { .. }
             | Event::RestartAsked(_) => {}
         }
         let redo = first_tags.is_some() || matches!(&event, Event::LayersChanged { .. } | Event::Suspended { .. });

@@ -22,6 +22,10 @@ pub struct Host {
     pub selection: Selection,
     /// Between two looks at the remote.
     pub poll: Duration,
+    /// Whether tags must be signed.
+    pub verify: bool,
+    /// How old the newest signed statement may be, where somebody signs a heartbeat.
+    pub max_age: Option<Duration>,
 }
 
 impl Host {

@@ -6,7 +6,7 @@ use crate::model::{
     Condition, ConditionKind, GroupName, HealthStatus, HookKind, MountMode, Now, Reason, RemoteTag, ServiceReport, ServiceState,
     Timestamp, Truth, Wait,
 };
-use crate::release::{self, choose};
+use crate::release::{self, Candidate, Choice, choose};
 
 use super::action::tag_key;
 use super::{Core, Drift, GroupFacts, Plan, Wanted, health, not_carried_out};
@@ -61,7 +61,7 @@ pub struct Overview {
 }
 
 /// Tells how things stand. `before` is the last overview: a condition that has not changed keeps its time.
-pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now: Now) -> Overview {
+pub fn explain(core: &Core, plan: &Plan, before: &Overview, now: Now) -> Overview {
     let mut overview = Overview { waits: plan.waits.clone(), refused: refused(core, before, now), ..Overview::default() };
     let nobody = GroupFacts::default();
     let desired = core.desired();
@@ -76,7 +76,7 @@ pub fn explain(core: &Core, plan: &Plan, before: &Overview, verified: bool, now:
             overview.groups.insert(name.clone(), group(plan, name, None, facts, before.groups.get(name), now));
         }
     }
-    overview.conditions = supervisor(core, &overview, before, verified, now);
+    overview.conditions = supervisor(core, &overview, before, now);
     overview
 }
 
@@ -85,7 +85,7 @@ fn refused(core: &Core, before: &Overview, now: Now) -> Vec<RefusedTag> {
     let source = &core.observed().source;
     // Before the remote has answered once, what was known is what is known.
     let Some(candidates) = source.candidates.as_deref() else { return before.refused.clone() };
-    let (_, passed_over) = choose(candidates, &source.verdicts, source.floor.as_ref());
+    let passed_over = passed_over(core, candidates);
     let postponed = candidates.iter().filter_map(|candidate| {
         let (_, _, refusal) = source.postponed.get(&tag_key(&candidate.tag))?;
         Some(release::RefusedTag { tag: candidate.tag.clone(), refusal: refusal.clone() })
@@ -97,6 +97,26 @@ fn refused(core: &Core, before: &Overview, now: Now) -> Vec<RefusedTag> {
         RefusedTag { tag, reason: refusal.reason, message: refusal.message, since }
     };
     passed_over.into_iter().chain(postponed).chain(source.misnamed.iter().cloned()).map(told).collect()
+}
+
+/// What is passed over on the way down to the accepted release, as if what is still to be looked at were passed over too: a newer tag
+/// does not make what is known of the others news.
+fn passed_over(core: &Core, candidates: &[Candidate]) -> Vec<release::RefusedTag> {
+    let source = &core.observed().source;
+    let accepted = source.accepted.as_ref().and_then(|accepted| core.desired().host.version_of(&accepted.tag.name));
+    let mut told = Vec::new();
+    let mut rest = candidates;
+    loop {
+        let (choice, passed_over) = choose(rest, &source.verdicts, source.rules());
+        told.extend(passed_over);
+        let Choice::Examine(tag) = choice else { return told };
+        let next = rest.iter().position(|candidate| candidate.tag == tag).map_or(rest.len(), |at| at + 1);
+        rest = &rest[next..];
+        let above = rest.first().is_some_and(|candidate| accepted.as_ref().is_some_and(|version| candidate.version > *version));
+        if source.pin.is_some() || !above {
+            return told;
+        }
+    }
 }
 
 /// Builds conditions that keep their time while their status and reason stay.
@@ -125,6 +145,7 @@ fn is_stalled(reason: Reason) -> bool {
             | Reason::TagMoved
             | Reason::InvalidConfiguration
             | Reason::NoMatchingTag
+            | Reason::Pinned
     )
 }
 
@@ -214,7 +235,7 @@ fn healthy(
     conditions.say(ConditionKind::Healthy, truth, reason, message);
 }
 
-fn supervisor(core: &Core, overview: &Overview, before: &Overview, verified: bool, now: Now) -> Vec<Condition> {
+fn supervisor(core: &Core, overview: &Overview, before: &Overview, now: Now) -> Vec<Condition> {
     let mut conditions = Conditions { before: &before.conditions, now: now.wall, list: Vec::new() };
     let release = core.desired().release.as_ref();
     let behind: Vec<String> =
@@ -232,12 +253,83 @@ fn supervisor(core: &Core, overview: &Overview, before: &Overview, verified: boo
         }
         (None, None, None) => conditions.say(ConditionKind::Ready, Truth::False, Reason::NoRelease, "no release yet"),
     }
-    if let Some(trouble) = &core.observed().source.trouble {
+    let source = &core.observed().source;
+    if let Some(trouble) = &source.trouble {
         conditions.say(ConditionKind::Stalled, Truth::False, trouble.reason, trouble.message.clone());
+    } else if let Some(accepted) = source.accepted.as_ref().filter(|_| source.listed_at.is_some() && !source.listed_accepted) {
+        let message = format!(
+            "tag `{}`, which runs here, is not at the remote any more; it runs on, and nothing below takes its place",
+            accepted.tag.name
+        );
+        conditions.say(ConditionKind::Stalled, Truth::False, Reason::DowngradeRefused, message);
     }
-    if !verified {
-        let message = "signatures are not verified: [source.verify] mode is `off`";
-        conditions.say(ConditionKind::SourceVerified, Truth::Unknown, Reason::Unverified, message);
+    let moved = overview.refused.iter().find(|refused| refused.reason == Reason::TagMoved);
+    if let Some(moved) = moved.filter(|_| !conditions.list.iter().any(|known| known.kind == ConditionKind::Stalled)) {
+        conditions.say(ConditionKind::Stalled, Truth::True, Reason::TagMoved, moved.message.clone());
     }
+    if let Some(pin) = &source.pin {
+        let message = format!("`{}` is pinned by {}", pin.tag.name, pin.word);
+        conditions.say(ConditionKind::Suspended, Truth::True, Reason::Pinned, message);
+    }
+    source_verified(&mut conditions, core);
+    freshness(&mut conditions, core, now);
     conditions.list
+}
+
+fn source_verified(conditions: &mut Conditions<'_>, core: &Core) {
+    let source = &core.observed().source;
+    let mut say = |truth, reason, message: String| conditions.say(ConditionKind::SourceVerified, truth, reason, message);
+    if !core.desired().host.verify {
+        let message = "signatures are not verified: [source.verify] mode is `off`";
+        return say(Truth::Unknown, Reason::Unverified, message.to_owned());
+    }
+    match (&source.accepted, &source.attested, &source.trust_error) {
+        (Some(accepted), Some(Ok(signers)), _) => {
+            say(Truth::True, Reason::Verified, format!("`{}` is signed by {}", accepted.tag.name, signers.join(", ")));
+        }
+        (Some(_), Some(Err(refusal)), _) => {
+            let message = format!(
+                "what runs does not verify any more; it runs on, and nothing newer is taken unless it does: {}",
+                refusal.message
+            );
+            say(Truth::False, refusal.reason, message);
+        }
+        (_, _, Some(error)) => say(Truth::False, Reason::SignerNotTrusted, format!("nothing can be verified: {error}")),
+        (Some(accepted), None, None) => {
+            say(Truth::Unknown, Reason::Fetching, format!("the signatures of `{}` are being looked at", accepted.tag.name));
+        }
+        (None, _, None) => {}
+    }
+}
+
+/// The newest signed statement: the accepted release where it verifies, or the heartbeat.
+pub fn newest_statement(core: &Core) -> Option<(Timestamp, String)> {
+    let source = &core.observed().source;
+    let heartbeat = source.heartbeat.last.as_ref().map(|last| (last.made_at, format!("the heartbeat of {}", last.by)));
+    let verified = matches!(source.attested, Some(Ok(_)));
+    let accepted = source.accepted.as_ref().map(|accepted| accepted.tag.object);
+    let release = core.desired().release.as_ref().filter(|release| verified && Some(release.tag_object) == accepted);
+    let release = release.map(|release| (release.tagged_at, format!("tag `{}`", release.tag)));
+    [heartbeat, release].into_iter().flatten().max()
+}
+
+/// A remote that shows old tags for ever looks like one where nothing happens, unless somebody signs that nothing does.
+fn freshness(conditions: &mut Conditions<'_>, core: &Core, now: Now) {
+    let source = &core.observed().source;
+    let host = &core.desired().host;
+    let (Some(max_age), true, Some(_)) = (host.max_age, host.verify, source.listed_at) else { return };
+    let limit = humantime::format_duration(max_age);
+    let trouble = source.heartbeat.trouble.as_ref().map(|trouble| format!("; {}", trouble.message)).unwrap_or_default();
+    let (late, message) = match newest_statement(core) {
+        Some((at, what)) => {
+            let age = std::time::Duration::from_millis(now.wall.0.saturating_sub(at.0));
+            (
+                age > max_age,
+                format!("the newest signed statement is {what}, made at {at}; {limit} is agreed (`max_age`){trouble}"),
+            )
+        }
+        None => (true, format!("nobody has signed anything that counts; {limit} is agreed (`max_age`){trouble}")),
+    };
+    let truth = if late { Truth::True } else { Truth::False };
+    conditions.say(ConditionKind::FreezeSuspected, truth, Reason::FreezeSuspected, message);
 }

@@ -13,6 +13,7 @@ mod explain;
 mod health;
 mod observed;
 mod publication;
+mod remote;
 mod removal;
 mod service;
 mod source;
@@ -21,12 +22,13 @@ use std::collections::BTreeMap;
 
 use crate::model::{FirstTag, GroupName, Moment, Reason, Suspension, Wait};
 
-pub use action::{Action, Event, Failure, Key, Lane, Outcome, Prepared};
+pub use action::{Action, Event, Failure, Heartbeat, Key, Lane, Listing, Outcome, Prepared};
 pub use container::Engine;
 pub use core::{Core, Remembered};
 pub use desired::{Census, Desired, Host, Layers, Wanted, first_tags};
-pub use explain::{GroupStatus, Overview, RefusedTag, explain};
-pub use observed::{Accepted, DiskFacts, Drift, GroupFacts, HealthFacts, Observed, SourceFacts, Staged};
+pub use explain::{GroupStatus, Overview, RefusedTag, explain, newest_statement};
+pub use observed::{DiskFacts, Drift, GroupFacts, HealthFacts, Observed, Staged};
+pub use remote::{Accepted, HeartbeatFacts, SourceFacts};
 pub use service::not_carried_out;
 
 /// What to do now, what is waited for, and when to look again.

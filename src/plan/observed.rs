@@ -1,26 +1,28 @@
 //! What is known to be so. Only [`Observed::begin`] and [`Observed::observe`] write it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    CheckResult, Digest, GroupName, HealthStatus, Moment, Now, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
-    ServiceReport, ServiceState, TagName, Timestamp,
+    CheckResult, Digest, GroupName, HealthStatus, Moment, Now, PublicationId, Reason, Refusal, RemoteTag, ServiceReport,
+    ServiceState, Timestamp,
 };
-use crate::release::{Candidate, RefusedTag, Selection, Verdict, candidates, is_lasting, misnamed};
+use crate::release::{Selection, Verdict};
 
-use super::action::{Action, Event, Failure, Key, Lane, Outcome, Prepared, TagKey, tag_key};
+use super::action::{Action, Event, Failure, Key, Lane, Listing, Outcome, Prepared};
+use super::remote::{Accepted, SourceFacts};
 
 /// First delay after a failed effect.
-const RETRY_MIN_MS: u64 = 200;
+pub(super) const RETRY_MIN_MS: u64 = 200;
 /// Longest delay after failed effects.
-const RETRY_MAX_MS: u64 = 60_000;
+pub(super) const RETRY_MAX_MS: u64 = 60_000;
 
 /// An attempt under way.
 #[derive(Debug, Clone)]
 struct InFlight {
     attempt: u64,
+    /// The generation of trust in which it began.
+    trust: u64,
 }
 
 /// How often an effect failed, and when it may be tried again.
@@ -37,46 +39,6 @@ impl Retry {
         let delay = RETRY_MIN_MS.saturating_mul(1 << (failures - 1).min(20)).min(RETRY_MAX_MS);
         Self { failures, not_before: now.after(Duration::from_millis(delay)), failure }
     }
-}
-
-/// The durable record of the release driven towards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
-    /// The tag.
-    pub tag: RemoteTag,
-    /// When it was accepted.
-    pub accepted_at: Timestamp,
-    /// When everything of it ran; `None` until then.
-    pub applied_at: Option<Timestamp>,
-}
-
-/// What is known of the remote and its tags.
-#[derive(Debug, Clone, Default)]
-pub struct SourceFacts {
-    /// Tags that name a version in range, highest first; `None` before the first answer.
-    pub candidates: Option<Vec<Candidate>>,
-    /// Tags that would be candidates but for their names; a few at most.
-    pub misnamed: Vec<RefusedTag>,
-    /// How many tags the remote has.
-    pub tags: usize,
-    /// When the remote last answered.
-    pub listed_at: Option<Now>,
-    /// Why it did not answer last time.
-    pub trouble: Option<Refusal>,
-    /// When to look again.
-    pub next_poll: Moment,
-    /// What was found out about tags.
-    pub verdicts: BTreeMap<TagKey, Verdict>,
-    /// Tags whose examination failed for a passing reason.
-    pub postponed: BTreeMap<TagKey, (Moment, u32, Refusal)>,
-    /// The release driven towards, as recorded.
-    pub accepted: Option<Accepted>,
-    /// A release that was examined and passed: content in memory.
-    pub examined: Option<Arc<Release>>,
-    /// Tags that were accepted once keep their object for ever.
-    pub pins: BTreeMap<TagName, ObjectId>,
-    /// The highest version that was applied whole: nothing lower is chosen.
-    pub floor: Option<semver::Version>,
 }
 
 /// Whether published files were changed by hand.
@@ -204,7 +166,7 @@ impl Observed {
     /// Notes that an action is under way and names the attempt that its answer must carry.
     pub fn begin(&mut self, key: &Key, action: &Action) -> u64 {
         self.attempts += 1;
-        self.in_flight.insert(key.clone(), InFlight { attempt: self.attempts });
+        self.in_flight.insert(key.clone(), InFlight { attempt: self.attempts, trust: self.source.trust });
         match (key, action) {
             (Key::Group(name, _), Action::Run { .. }) => self.group(name).restart_asked = false,
             // Nothing may count on files that are being taken away, should the group be wanted again meanwhile.
@@ -222,9 +184,13 @@ impl Observed {
     pub fn observe(&mut self, event: Event, selection: &Selection, poll: Duration, now: Now) {
         match event {
             Event::Done { key, attempt, outcome } => {
-                if self.in_flight.get(&key).is_some_and(|flight| flight.attempt == attempt) {
-                    self.in_flight.remove(&key);
-                    self.done(key, outcome, selection, poll, now);
+                let Some(flight) = self.in_flight.get(&key).filter(|flight| flight.attempt == attempt) else { return };
+                let judged_by = flight.trust;
+                self.in_flight.remove(&key);
+                // What was judged by another trust says nothing now: it is asked for again.
+                let judges = matches!(&outcome, Outcome::Examined { .. } | Outcome::Attested { .. } | Outcome::Heard { .. });
+                if !judges || judged_by == self.source.trust {
+                    self.done(key, outcome, judged_by, (selection, poll), now);
                 }
             }
             Event::Service(report) => {
@@ -254,7 +220,11 @@ impl Observed {
                     *drift = Drift::Suspected;
                 }
             }
-            Event::LayersHint(_) => {}
+            Event::LayersHint(_) | Event::TrustHint => {}
+            Event::TrustChanged { error } => self.source.trust_changed(error),
+            Event::Pinned(pin) => self.source.pin = pin,
+            Event::Rejected { tag, word: Some(word) } => drop(self.source.rejected.insert(tag, word)),
+            Event::Rejected { tag, word: None } => drop(self.source.rejected.remove(&tag)),
             Event::LayersChanged { group, .. } => {
                 // What was refused for a missing name may have it now.
                 let stands = |verdict: &Verdict| !matches!(verdict, Verdict::Refused(refusal) if refusal.reason == Reason::InvalidConfiguration);
@@ -272,7 +242,7 @@ impl Observed {
         self.groups.entry(name.clone()).or_default()
     }
 
-    fn done(&mut self, key: Key, outcome: Outcome, selection: &Selection, poll: Duration, now: Now) {
+    fn done(&mut self, key: Key, outcome: Outcome, judged_by: u64, (selection, poll): (&Selection, Duration), now: Now) {
         if let Outcome::Failed(failure) = outcome {
             self.failed(key, failure, now.moment);
             return;
@@ -280,11 +250,15 @@ impl Observed {
         self.retries.remove(&key);
         match (key, outcome) {
             (_, Outcome::Listed(result)) => self.listed(result, selection, poll, now),
-            (_, Outcome::Examined { tag, result }) => self.examined(&tag, result, now),
+            (_, Outcome::Unchanged) => self.source.unchanged(poll, now),
+            (_, Outcome::Examined { tag, result }) => self.source.examined(&tag, result, now),
+            (_, Outcome::Attested { tag, result }) => self.source.attested(&tag, result),
+            (_, Outcome::Heard { tag, result }) => self.source.heartbeat.heard(&tag, result, now.moment),
             (_, Outcome::Accepted { release, .. }) => {
                 let tag = RemoteTag { name: release.tag.clone(), object: release.tag_object };
-                self.source.pins.insert(tag.name.clone(), tag.object);
                 self.source.accepted = Some(Accepted { tag, accepted_at: now.wall, applied_at: None });
+                self.source.attested = (judged_by == self.source.trust).then(|| Ok(release.signers.clone()));
+                self.source.listed_accepted = true;
                 self.retries.retain(|key, _| !matches!(key, Key::Group(..)));
             }
             (_, Outcome::Applied { tag }) => {
@@ -295,7 +269,7 @@ impl Observed {
                 self.source.floor = version.into_iter().chain(self.source.floor.take()).max();
             }
             (Key::Group(name, _), outcome) => self.group_done(&name, outcome, now),
-            (Key::Source | Key::Record, _) => {}
+            (Key::Source | Key::Record | Key::Trust, _) => {}
         }
     }
 
@@ -304,45 +278,14 @@ impl Observed {
         self.retries.insert(key, retry);
     }
 
-    fn listed(&mut self, result: Result<Vec<RemoteTag>, Refusal>, selection: &Selection, poll: Duration, now: Now) {
-        let source = &mut self.source;
+    fn listed(&mut self, result: Result<Listing, Refusal>, selection: &Selection, poll: Duration, now: Now) {
         match result {
-            Ok(tags) => {
-                let candidates = candidates(&tags, selection);
-                source.refuse_moved(&candidates);
-                source.candidates = Some(candidates);
-                source.misnamed = misnamed(&tags, selection);
-                source.tags = tags.len();
-                source.listed_at = Some(now);
-                source.trouble = None;
-                source.next_poll = now.moment.after(poll);
-            }
+            Ok(listing) => self.source.listed(&listing, selection, poll, now),
             Err(refusal) => {
                 let failure = Failure::new(refusal.reason, refusal.message.clone());
                 let retry = Retry::next(self.retries.get(&Key::Source), failure, now.moment);
-                source.next_poll = now.moment.after(poll).min(retry.not_before);
-                source.trouble = Some(refusal);
-            }
-        }
-    }
-
-    fn examined(&mut self, tag: &RemoteTag, result: Result<Arc<Release>, Refusal>, now: Now) {
-        let key = tag_key(tag);
-        let source = &mut self.source;
-        match result {
-            Ok(release) => {
-                source.postponed.remove(&key);
-                source.verdicts.insert(key, Verdict::Accepted);
-                source.examined = Some(release);
-            }
-            Err(refusal) if !is_lasting(refusal.reason) => {
-                let tries = source.postponed.get(&key).map_or(0, |(_, tries, _)| *tries) + 1;
-                let delay = RETRY_MIN_MS.saturating_mul(1 << tries.min(20)).min(RETRY_MAX_MS);
-                source.postponed.insert(key, (now.moment.after(Duration::from_millis(delay)), tries, refusal));
-            }
-            Err(refusal) => {
-                source.postponed.remove(&key);
-                source.verdicts.insert(key, Verdict::Refused(refusal));
+                self.source.next_poll = now.moment.after(poll).min(retry.not_before);
+                self.source.trouble = Some(refusal);
             }
         }
     }
@@ -383,7 +326,10 @@ impl Observed {
             Outcome::Verified { .. }
             | Outcome::Asked
             | Outcome::Listed(_)
+            | Outcome::Unchanged
             | Outcome::Examined { .. }
+            | Outcome::Attested { .. }
+            | Outcome::Heard { .. }
             | Outcome::Accepted { .. }
             | Outcome::Applied { .. }
             | Outcome::Failed(_) => {}
@@ -397,22 +343,6 @@ impl Observed {
             facts.started = now.moment;
         }
         facts.service = Some(report);
-    }
-}
-
-impl SourceFacts {
-    /// A tag that was accepted once and now names another object is never applied.
-    fn refuse_moved(&mut self, candidates: &[Candidate]) {
-        for tag in candidates.iter().map(|candidate| &candidate.tag) {
-            let Some(pin) = self.pins.get(&tag.name).filter(|pin| **pin != tag.object) else { continue };
-            let message = format!(
-                "tag `{}` was accepted as {pin} and now names {}: the remote or somebody with push rights moved it; \
-                 it is not applied; push a new tag name",
-                tag.name, tag.object
-            );
-            let refusal = Refusal { reason: Reason::TagMoved, message };
-            self.verdicts.insert(tag_key(tag), Verdict::Refused(refusal));
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which tag: look at the remote, examine the best candidate, record it, record that it is applied.
 
 use crate::model::{Reason, RemoteTag, Wait};
-use crate::release::{Candidate, Choice, Verdict, choose};
+use crate::release::{Candidate, Choice, Verdict, choose, is_of_trust};
 
 use super::action::tag_key;
 use super::{Action, Key, Turn, first_tags};
@@ -9,18 +9,22 @@ use super::{Action, Key, Turn, first_tags};
 /// Comes last: whether the accepted release is applied shows from what the other questions asked for.
 pub(super) fn plan(turn: &mut Turn<'_>) {
     mark_applied(turn);
+    attest(turn);
     let observed = turn.observed;
     let source = &observed.source;
     if let Some(accepted) = &source.accepted
         && turn.desired.release.is_none()
     {
-        // A lasting refusal stays what it is: asking again would be a loop without a pause. Another tag may still come.
-        if let Some(Verdict::Refused(refusal)) = source.verdicts.get(&tag_key(&accepted.tag)) {
+        // A lasting refusal stays what it is: asking again would be a loop without a pause. Another tag may still come. What its
+        // signatures are worth now is another question: what runs, runs on.
+        if let Some(Verdict::Refused(refusal)) = source.verdicts.get(&tag_key(&accepted.tag))
+            && !is_of_trust(refusal.reason)
+        {
             let message = format!("the accepted release `{}` is refused now: {}", accepted.tag.name, refusal.message);
             say(turn, refusal.reason, message);
         } else {
             say(turn, Reason::Fetching, format!("reading the accepted release `{}` from the store", accepted.tag.name));
-            if examine(turn, &accepted.tag) {
+            if examine(turn, &accepted.tag, &[]) {
                 return;
             }
         }
@@ -39,10 +43,10 @@ pub(super) fn plan(turn: &mut Turn<'_>) {
         return;
     };
     match choice(turn, candidates) {
-        Choice::Run(tag) => accept(turn, &tag),
+        Choice::Run(tag) => accept(turn, &tag, candidates),
         Choice::Examine(tag) => {
             say(turn, Reason::Fetching, format!("fetching and checking `{}`", tag.name));
-            examine(turn, &tag);
+            examine(turn, &tag, cosigned(candidates, &tag));
         }
         Choice::Nothing => nothing(turn, candidates),
     }
@@ -52,8 +56,30 @@ fn say(turn: &mut Turn<'_>, reason: Reason, message: String) {
     turn.plan.waits.push(Wait { reason, message });
 }
 
+/// Asks for the signatures of what is accepted, and of the heartbeat, to be looked at; what is chosen from is examined whole.
+fn attest(turn: &mut Turn<'_>) {
+    if !turn.desired.host.verify {
+        return;
+    }
+    let source = &turn.observed.source;
+    if let Some(accepted) = source.accepted.as_ref().filter(|_| source.attested.is_none()) {
+        turn.act(Key::Trust, Action::Attest { tag: accepted.tag.clone(), accepted_at: accepted.accepted_at });
+        return;
+    }
+    if let Some(tag) = source.heartbeat.unread(turn.now) {
+        turn.act(Key::Trust, Action::ReadHeartbeat { tag: tag.clone() });
+    } else if let Some((until, _)) = source.heartbeat.postponed.filter(|(until, _)| *until > turn.now) {
+        turn.wake(until);
+    }
+}
+
+/// The tags that say they sign this one as well.
+fn cosigned<'a>(candidates: &'a [Candidate], tag: &RemoteTag) -> &'a [RemoteTag] {
+    candidates.iter().find(|candidate| candidate.tag == *tag).map_or(&[], |candidate| &candidate.cosigned)
+}
+
 /// Asks for an examination unless it is postponed. True where it was asked for, or is under way.
-fn examine(turn: &mut Turn<'_>, tag: &RemoteTag) -> bool {
+fn examine(turn: &mut Turn<'_>, tag: &RemoteTag, cosigned: &[RemoteTag]) -> bool {
     let postponed = turn.observed.source.postponed.get(&tag_key(tag)).map(|(until, ..)| *until);
     match postponed {
         Some(until) if until > turn.now => {
@@ -61,7 +87,7 @@ fn examine(turn: &mut Turn<'_>, tag: &RemoteTag) -> bool {
             false
         }
         Some(_) | None => {
-            turn.act(Key::Source, Action::Examine { tag: tag.clone() });
+            turn.act(Key::Source, Action::Examine { tag: tag.clone(), cosigned: cosigned.to_vec() });
             true
         }
     }
@@ -75,7 +101,7 @@ fn choice(turn: &mut Turn<'_>, candidates: &[Candidate]) -> Choice {
         source.postponed.get(&tag_key(&candidate.tag)).map(|(until, ..)| *until).filter(|until| *until > turn.now)
     };
     if source.postponed.is_empty() {
-        return choose(candidates, &source.verdicts, source.floor.as_ref()).0;
+        return choose(candidates, &source.verdicts, source.rules()).0;
     }
     let wake = candidates.iter().filter_map(waiting).min();
     let open: Vec<Candidate> = candidates
@@ -83,7 +109,7 @@ fn choice(turn: &mut Turn<'_>, candidates: &[Candidate]) -> Choice {
         .filter(|candidate| waiting(candidate).is_none() && accepted.as_ref().is_none_or(|version| candidate.version >= *version))
         .cloned()
         .collect();
-    let choice = choose(&open, &source.verdicts, source.floor.as_ref()).0;
+    let choice = choose(&open, &source.verdicts, source.rules()).0;
     if let Some(moment) = wake {
         turn.wake(moment);
     }
@@ -91,7 +117,7 @@ fn choice(turn: &mut Turn<'_>, candidates: &[Candidate]) -> Choice {
 }
 
 /// A tag that passed: recorded unless it is the one driven towards already.
-fn accept(turn: &mut Turn<'_>, tag: &RemoteTag) {
+fn accept(turn: &mut Turn<'_>, tag: &RemoteTag, candidates: &[Candidate]) {
     let source = &turn.observed.source;
     if source.accepted.as_ref().is_some_and(|accepted| accepted.tag == *tag) {
         return;
@@ -106,7 +132,7 @@ fn accept(turn: &mut Turn<'_>, tag: &RemoteTag) {
             turn.act(Key::Record, Action::Accept { release: release.clone(), first_tags });
         }
         None => {
-            examine(turn, tag);
+            examine(turn, tag, cosigned(candidates, tag));
         }
     }
 }
@@ -116,6 +142,10 @@ fn nothing(turn: &mut Turn<'_>, candidates: &[Candidate]) {
         return;
     }
     let source = &turn.observed.source;
+    if let Some(pin) = &source.pin {
+        let message = format!("`{}` is pinned ({}) and cannot be taken; `tagfall release list` says why", pin.tag.name, pin.word);
+        return say(turn, Reason::Pinned, message);
+    }
     let prefix = &turn.desired.host.selection.prefix;
     let message = match (source.tags, candidates.len()) {
         (0, _) => {

@@ -7,7 +7,10 @@
 mod choose;
 pub mod object;
 
-pub use choose::{Candidate, Choice, RefusedTag, Selection, Verdict, candidates, choose, is_lasting, misnamed};
+pub use choose::{
+    COSIGN_PREFIX, COSIGNATURES_MAX, Candidate, Choice, RefusedTag, Rules, Selection, Verdict, candidates, choose, cosignatures,
+    is_lasting, is_of_trust, is_version, misnamed,
+};
 
 use crate::model::{Reason, Refusal};
 

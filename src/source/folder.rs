@@ -14,7 +14,7 @@ use git2::{Index, ObjectType, Odb, Oid, Repository};
 
 use super::refs::{GitDir, Listing};
 use super::store::{open_objects, read_blob};
-use super::walk::{GROUPS, Objects, ROOT_FILE, Walked, check_file, is_read, joined, object_id, too_many};
+use super::walk::{GROUPS, Objects, ROOT_FILE, Signed, Walked, check_file, is_read, joined, object_id, too_many};
 use super::{Limits, SourceError, failed, refuse};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag, TreeFile};
 use crate::release::object::{Mode, check_case, check_name};
@@ -115,6 +115,28 @@ pub fn read_repository(dir: &Path, revision: &str) -> Result<Tree, Refusal> {
     };
     let Walked { commit, files, .. } = walked.map_err(super::Fault::into_refusal)?;
     Ok(Tree { tag, commit: Some(commit), files, blobs: Blobs::Repository(Box::new(odb)) })
+}
+
+/// What may be signed of a tag of the repository at `dir`.
+///
+/// # Errors
+/// What is wrong with the tag, or what cannot be read.
+pub fn read_signed(dir: &Path, tag: &RemoteTag) -> Result<Signed, Refusal> {
+    super::prepare();
+    let odb = open_objects(&[&GitDir::find(dir)?.objects]).map_err(|error| super::Fault::Unreadable(error).into_refusal())?;
+    let limits = Limits::default();
+    Objects { odb: &odb, limits: &limits, contents: false }.read_signed(tag).map_err(super::Fault::into_refusal)
+}
+
+/// The bytes of a tag object of the repository at `dir` that is not a release.
+///
+/// # Errors
+/// As [`read_signed`].
+pub fn read_local_tag(dir: &Path, tag: &RemoteTag) -> Result<Vec<u8>, Refusal> {
+    super::prepare();
+    let odb = open_objects(&[&GitDir::find(dir)?.objects]).map_err(|error| super::Fault::Unreadable(error).into_refusal())?;
+    let limits = Limits::default();
+    Objects { odb: &odb, limits: &limits, contents: false }.read_statement(tag).map_err(super::Fault::into_refusal)
 }
 
 /// All tags of the repository at `dir`.

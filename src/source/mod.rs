@@ -15,6 +15,7 @@ mod folder;
 mod refs;
 mod remote;
 mod spawn;
+mod statements;
 mod store;
 mod walk;
 mod watch;
@@ -25,7 +26,9 @@ use crate::model::{ObjectId, Reason, Refusal, RemoteTag, TreeFile};
 
 pub use child::run_child;
 pub use config::{Credentials, Limits, SourceConfig};
-pub use folder::{Tree, latest_tag, list_local, read_folder, read_repository};
+pub use folder::{Tree, latest_tag, list_local, read_folder, read_local_tag, read_repository, read_signed};
+pub use statements::STATEMENT_MAX_BYTES;
+pub use walk::Signed;
 pub use watch::Watch;
 
 use refs::Listing;
@@ -179,11 +182,24 @@ impl Source {
     /// What is wrong with the tag, or what kept it from being fetched ([`is_lasting`](crate::release::is_lasting) tells
     /// the two apart). The store is as it was.
     pub async fn fetch(&self, tag: &RemoteTag, have: &[ObjectId]) -> Result<Fetched, Refusal> {
+        self.fetch_judged(tag, have, |_| Ok(())).await.map(|(fetched, ())| fetched)
+    }
+
+    /// The same, of a tag that `judge` lets pass: it sees the tag object and its commit before anything else of the tag is
+    /// looked at here, and before anything of it gets into the store.
+    ///
+    /// # Errors
+    /// As [`Source::fetch`], and what `judge` says.
+    pub async fn fetch_judged<T, J>(&self, tag: &RemoteTag, have: &[ObjectId], judge: J) -> Result<(Fetched, T), Refusal>
+    where
+        T: Send + 'static,
+        J: Fn(&Signed) -> Result<T, Refusal> + Clone + Send + 'static,
+    {
         let _turn = self.0.turn.lock().await;
-        let damaged = match self.load_blocking(tag.clone()).await {
-            Ok(walked) => {
+        let damaged = match self.load_blocking(tag.clone(), judge.clone()).await {
+            Ok((walked, judged)) => {
                 self.0.store.mark(tag.object).map_err(|error| failed(&error))?;
-                return Ok(fetched(tag, walked, FetchStats::default()));
+                return Ok((fetched(tag, walked, FetchStats::default()), judged));
             }
             Err(Fault::Refused(refusal)) => return Err(refusal),
             Err(Fault::Missing(_)) => false,
@@ -196,9 +212,11 @@ impl Source {
         let have = if damaged { Vec::new() } else { store.known(have).map_err(|error| failed(&error))? };
         let quarantine = Quarantine::new(store).map_err(|error| failed(&error))?;
         let stats = spawn::fetch(&self.0.config, &self.0.remote, tag, have, damaged, quarantine.path()).await?;
+        let (this, arrived, wanted, first) = (self.clone(), quarantine.path().join("objects"), tag.clone(), judge.clone());
+        blocking(move || this.0.judge_arrived(&arrived, damaged, &wanted, &first)).await?;
         store.admit(quarantine, tag.object, damaged).map_err(|error| failed(&error))?;
-        match self.load_blocking(tag.clone()).await {
-            Ok(walked) => Ok(fetched(tag, walked, stats)),
+        match self.load_blocking(tag.clone(), judge).await {
+            Ok((walked, judged)) => Ok((fetched(tag, walked, stats), judged)),
             Err(fault) => Err(fault.into_refusal()),
         }
     }
@@ -210,6 +228,15 @@ impl Source {
     pub fn load(&self, tag: &RemoteTag) -> Result<Fetched, Refusal> {
         let walked = self.0.load(tag).map_err(Fault::into_refusal)?;
         Ok(fetched(tag, walked, FetchStats::default()))
+    }
+
+    /// Reads what may be signed of a tag from the store alone. Blocks for the time of reading.
+    ///
+    /// # Errors
+    /// `GitOperationFailed` where the store does not have it; else what is wrong with the tag.
+    pub fn load_signed(&self, tag: &RemoteTag) -> Result<Signed, Refusal> {
+        let odb = self.0.store.odb().map_err(|error| Fault::Unreadable(error).into_refusal())?;
+        self.0.objects(&odb).read_signed(tag).map_err(Fault::into_refusal)
     }
 
     /// One file's bytes, checked against their id.
@@ -240,6 +267,7 @@ impl Source {
         let _turn = self.0.turn.lock().await;
         let store = &self.0.store;
         store.unmark_all_but(keep)?;
+        store.forget_statements(keep)?;
         if !store.is_worth_a_sweep()? {
             return Ok(());
         }
@@ -250,16 +278,44 @@ impl Source {
         store.replace(&quarantine)
     }
 
-    async fn load_blocking(&self, tag: RemoteTag) -> Result<Walked, Fault> {
+    async fn load_blocking<T, J>(&self, tag: RemoteTag, judge: J) -> Result<(Walked, T), Fault>
+    where
+        T: Send + 'static,
+        J: Fn(&Signed) -> Result<T, Refusal> + Send + 'static,
+    {
         let this = self.clone();
-        blocking(move || this.0.load(&tag)).await
+        blocking(move || {
+            let odb = this.0.store.odb().map_err(Fault::Unreadable)?;
+            let judged = judge(&this.0.objects(&odb).read_signed(&tag)?)?;
+            Ok((this.0.objects(&odb).walk_tag(&tag)?, judged))
+        })
+        .await
     }
 }
 
 impl Inner {
     fn load(&self, tag: &RemoteTag) -> Result<Walked, Fault> {
         let odb = self.store.odb().map_err(Fault::Unreadable)?;
-        Objects { odb: &odb, limits: &self.config.limits, contents: true }.walk_tag(tag)
+        self.objects(&odb).walk_tag(tag)
+    }
+
+    fn objects<'a>(&'a self, odb: &'a git2::Odb<'a>) -> Objects<'a> {
+        Objects { odb, limits: &self.config.limits, contents: true }
+    }
+
+    /// Judges a tag by what lies in quarantine, and in the store where that may be believed.
+    fn judge_arrived<T>(
+        &self,
+        arrived: &std::path::Path,
+        damaged: bool,
+        tag: &RemoteTag,
+        judge: &dyn Fn(&Signed) -> Result<T, Refusal>,
+    ) -> Result<(), Refusal> {
+        let stored = self.store.objects();
+        let folders: &[&std::path::Path] = if damaged { &[arrived] } else { &[arrived, &stored] };
+        let odb = store::open_objects(folders).map_err(|error| Fault::Unreadable(error).into_refusal())?;
+        let signed = self.objects(&odb).read_signed(tag).map_err(Fault::into_refusal)?;
+        judge(&signed).map(|_| ())
     }
 }
 

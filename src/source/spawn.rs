@@ -11,12 +11,14 @@ use tokio::process::{Child, Command};
 use super::child::{Answer, Ask, Origin, Request, SUBCOMMAND};
 use super::refs::GitDir;
 use super::remote::Remote;
+use super::statements::STATEMENT_MAX_BYTES;
 use super::{FetchStats, SourceConfig, refuse};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag, TagName};
 
 /// Bytes of an answer: what is said of one tag, and of everything else together.
 const ANSWER_PER_TAG_BYTES: u64 = 512;
-const ANSWER_BYTES: u64 = 64 << 10;
+/// A statement's bytes are written as numbers, of up to four characters each.
+const ANSWER_BYTES: u64 = (64 << 10) + 4 * STATEMENT_MAX_BYTES;
 /// Variables of the supervisor that the child sees: how to reach the network. Everything else stays out of it.
 const ENVIRONMENT: [&str; 10] = [
     "SSL_CERT_FILE",
@@ -34,7 +36,7 @@ const ENVIRONMENT: [&str; 10] = [
 pub(super) async fn list(config: &SourceConfig, remote: &Remote, folder: &Path) -> Result<Vec<RemoteTag>, Refusal> {
     match call(config, remote, Ask::List, folder).await? {
         Answer::Tags(tags) => Ok(tags.into_iter().map(|(name, object)| RemoteTag { name: TagName::new(name), object }).collect()),
-        other @ (Answer::Fetched { .. } | Answer::Swept | Answer::Refused(_)) => Err(unexpected(&other)),
+        other @ (Answer::Fetched { .. } | Answer::Statement(_) | Answer::Swept | Answer::Refused(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -49,14 +51,28 @@ pub(super) async fn fetch(
     let ask = Ask::Fetch { name: tag.name.as_str().to_owned(), object: tag.object, have, fresh };
     match call(config, remote, ask, quarantine).await? {
         Answer::Fetched { bytes, objects } => Ok(FetchStats { bytes, objects }),
-        other @ (Answer::Tags(_) | Answer::Swept | Answer::Refused(_)) => Err(unexpected(&other)),
+        other @ (Answer::Tags(_) | Answer::Statement(_) | Answer::Swept | Answer::Refused(_)) => Err(unexpected(&other)),
+    }
+}
+
+pub(super) async fn statement(
+    config: &SourceConfig,
+    remote: &Remote,
+    tag: &RemoteTag,
+    have: Vec<ObjectId>,
+    quarantine: &Path,
+) -> Result<Vec<u8>, Refusal> {
+    let ask = Ask::Statement { name: tag.name.as_str().to_owned(), object: tag.object, have };
+    match call(config, remote, ask, quarantine).await? {
+        Answer::Statement(bytes) => Ok(bytes),
+        other @ (Answer::Tags(_) | Answer::Fetched { .. } | Answer::Swept | Answer::Refused(_)) => Err(unexpected(&other)),
     }
 }
 
 pub(super) async fn sweep(config: &SourceConfig, remote: &Remote, keep: Vec<ObjectId>, quarantine: &Path) -> Result<(), Refusal> {
     match call(config, remote, Ask::Sweep { keep }, quarantine).await? {
         Answer::Swept => Ok(()),
-        other @ (Answer::Tags(_) | Answer::Fetched { .. } | Answer::Refused(_)) => Err(unexpected(&other)),
+        other @ (Answer::Tags(_) | Answer::Fetched { .. } | Answer::Statement(_) | Answer::Refused(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -81,7 +97,7 @@ async fn call(config: &SourceConfig, remote: &Remote, ask: Ask, folder: &Path) -
     match tokio::time::timeout(bound, converse(config, &request)).await {
         Ok(answer) => match answer? {
             Answer::Refused(refusal) => Err(refusal),
-            answer @ (Answer::Tags(_) | Answer::Fetched { .. } | Answer::Swept) => Ok(answer),
+            answer @ (Answer::Tags(_) | Answer::Fetched { .. } | Answer::Statement(_) | Answer::Swept) => Ok(answer),
         },
         Err(_) => {
             let message = format!(

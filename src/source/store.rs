@@ -78,6 +78,16 @@ impl Store {
         self.root.join("objects/pack")
     }
 
+    /// The folder of objects.
+    pub(super) fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    /// Where what others said of a tag is kept.
+    pub(super) fn statements(&self) -> PathBuf {
+        self.root.join("statements")
+    }
+
     /// A handle to read objects with.
     pub(super) fn odb(&self) -> Result<Arc<Odb<'static>>, git2::Error> {
         self.used.store(true, Ordering::Relaxed);
@@ -306,19 +316,19 @@ fn listed(folder: &Path) -> Result<Vec<String>, SourceError> {
     Ok(names)
 }
 
-fn make_folder(path: &Path) -> Result<(), SourceError> {
+pub(super) fn make_folder(path: &Path) -> Result<(), SourceError> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(failed("make", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE)).map_err(failed("close off", path))
 }
 
-fn remove_folder(path: &Path) -> Result<(), SourceError> {
+pub(super) fn remove_folder(path: &Path) -> Result<(), SourceError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn write_file(path: &Path, bytes: &[u8], durable: bool) -> Result<(), SourceError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8], durable: bool) -> Result<(), SourceError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
         file.write_all(bytes)?;
@@ -343,7 +353,7 @@ fn sync_folder(path: &Path) -> Result<(), SourceError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("write", path))
 }
 
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
+pub(super) fn failed(step: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
     let path = path.display().to_string();
     move |source| SourceError::Store { step, path, source }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use git2::{ErrorCode, ObjectType, Odb, Oid};
 
+use super::statements::STATEMENT_MAX_BYTES;
 use super::{Limits, refuse};
 use crate::model::{ObjectId, Reason, Refusal, RemoteTag, TreeFile};
 use crate::release::object::{
@@ -46,6 +47,23 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
+}
+
+/// A tag object and its commit as they are: what may be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The tag.
+    pub tag: RemoteTag,
+    /// The tag object's raw bytes.
+    pub bytes: Vec<u8>,
+    /// When it was tagged, in seconds since 1970, by the tagger's word.
+    pub tagged_at_s: u64,
+    /// The commit that it points at.
+    pub commit: ObjectId,
+    /// The commit object's raw bytes.
+    pub commit_bytes: Vec<u8>,
+    /// When it was committed, in seconds since 1970, by the committer's word.
+    pub committed_at_s: u64,
 }
 
 /// What a walk found.
@@ -106,6 +124,23 @@ impl Objects<'_> {
 
     /// What a tag points at, checked; and when it was made.
     pub(super) fn read_tag(&self, tag: &RemoteTag) -> Result<(ObjectId, u64), Fault> {
+        let bytes = self.read_tag_bytes(tag)?;
+        let parsed = parse_tag(&bytes, &tag.name)?;
+        Ok((parsed.commit, parsed.tagged_at_s))
+    }
+
+    /// The tag object and the commit object as they are: what may be signed.
+    pub(super) fn read_signed(&self, tag: &RemoteTag) -> Result<Signed, Fault> {
+        let bytes = self.read_tag_bytes(tag)?;
+        let parsed = parse_tag(&bytes, &tag.name)?;
+        let (commit, tagged_at_s) = (parsed.commit, parsed.tagged_at_s);
+        let commit_bytes = self.read(commit, ObjectType::Commit, COMMIT_MAX_BYTES as u64)?;
+        let committed_at_s = parse_commit(&commit_bytes)?.committed_at_s;
+        Ok(Signed { tag: tag.clone(), bytes, tagged_at_s, commit, commit_bytes, committed_at_s })
+    }
+
+    /// A tag object's bytes; what is no tag object is refused by name.
+    pub(super) fn read_tag_bytes(&self, tag: &RemoteTag) -> Result<Vec<u8>, Fault> {
         let (_, kind) = self.odb.read_header(oid(tag.object)).map_err(|error| unread(tag.object, error))?;
         if kind != ObjectType::Tag {
             let message = format!(
@@ -114,9 +149,12 @@ impl Objects<'_> {
             );
             return Err(refuse(Reason::NotAnnotated, message).into());
         }
-        let bytes = self.read(tag.object, ObjectType::Tag, TAG_MAX_BYTES as u64)?;
-        let parsed = parse_tag(&bytes, &tag.name)?;
-        Ok((parsed.commit, parsed.tagged_at_s))
+        self.read(tag.object, ObjectType::Tag, TAG_MAX_BYTES as u64)
+    }
+
+    /// A tag object of which nothing is wanted but its bytes.
+    pub(super) fn read_statement(&self, tag: &RemoteTag) -> Result<Vec<u8>, Fault> {
+        self.read(tag.object, ObjectType::Tag, STATEMENT_MAX_BYTES)
     }
 
     pub(super) fn read_commit(&self, id: ObjectId) -> Result<Commit, Fault> {

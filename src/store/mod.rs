@@ -1,12 +1,13 @@
 //! Durable state of the supervisor: one state document in two generations, and the log of events.
 //!
-//! Below `DATA_DIR/state/`: `lock`, `state.a`, `state.b`, `events.log`, `events.log.1`. It stores what it is given and
+//! Below `DATA_DIR/state/`: `lock`, `state.a`, `state.b`, `seen.log`, `events.log`, `events.log.1`. It stores what it is given and
 //! hands back what it finds; what the values mean is `release`'s and `plan`'s question. It knows nothing of Git, services
 //! or publications. A new fact to remember is a field of [`State`] with `#[serde(default)]`; a change that older versions
 //! would misread raises the version in `slot`.
 
 mod error;
 mod events;
+mod seen;
 mod slot;
 mod state;
 #[cfg(test)]
@@ -18,10 +19,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Digest, MemberId};
+use crate::model::{Digest, MemberId, RemoteTag};
 
 pub use error::StoreError;
 pub use events::{Event, Events, NewEvent};
+pub use seen::{Mark, NAMES_MAX, Seen, SeenError};
 pub use state::{Accepted, PublishedAt, Refused, State};
 
 /// Only the supervisor's user reads its state.
@@ -53,6 +55,8 @@ struct Last {
 pub struct Opened {
     /// For saving.
     pub store: Store,
+    /// What was seen once, for ever.
+    pub seen: Seen,
     /// The newest whole state.
     pub state: State,
     /// What was not whole, and what was done about it, for condition `StateRestored`; empty = all was well.
@@ -70,19 +74,23 @@ impl Store {
             Some(state) => (state, false),
             None => (State::new(new_member_id()?), true),
         };
-        if fresh && !notes.is_empty() {
-            notes.push(
-                "no whole state is left: this supervisor begins anew, with a new member id and without pins, floor or \
-                 rejected releases"
-                    .to_owned(),
-            );
-        }
         let last = Last { generation: found.generation, slot: found.slot, payload: found.payload };
+        let mut seen = Seen::open(&folder, state.seen, &mut notes)?;
+        let mut state = state;
+        if fresh && (!notes.is_empty() || !seen.is_empty()) {
+            notes.push(format!(
+                "no whole state is left: this supervisor begins anew, with a new member id and without pinned or rejected \
+                 releases; {} tags and what they named first are remembered",
+                seen.len()
+            ));
+        }
+        check_floor(&mut state, &mut seen, &mut notes)?;
+        note_accepted(&state, &mut seen)?;
         let store = Self { folder, _lock: lock, last: Mutex::new(last) };
         if fresh {
             store.save(&state)?;
         }
-        Ok(Opened { store, state, notes })
+        Ok(Opened { store, seen, state, notes })
     }
 
     /// What a data folder remembers, for those who only look while its supervisor runs or does not. `None` also where the
@@ -104,6 +112,34 @@ impl Store {
         slot::write(&self.folder, slot, generation, &payload)?;
         *last = Last { generation, slot, payload: Some(digest) };
         Ok(true)
+    }
+}
+
+/// The floor stands in both; where they differ, one of them was taken back, and the higher counts.
+fn check_floor(state: &mut State, seen: &mut Seen, notes: &mut Vec<String>) -> Result<(), StoreError> {
+    let of_state = state.floor.as_ref().and_then(|floor| semver::Version::parse(floor).ok());
+    match (of_state, seen.floor().cloned()) {
+        (Some(floor), of_log) if of_log.as_ref().is_none_or(|other| *other < floor) => seen.raise_floor(&floor),
+        (of_state, Some(floor)) if of_state.as_ref().is_none_or(|other| *other < floor) => {
+            let told = of_state.map_or_else(|| "none".to_owned(), |other| other.to_string());
+            notes.push(format!(
+                "the state remembers {told} as the highest version that ran here, and the log of tags {floor}: the state is an older \
+                 copy or was lost, and {floor} counts"
+            ));
+            state.floor = Some(floor.to_string());
+            Ok(())
+        }
+        (_, _) => Ok(()),
+    }
+}
+
+/// What ran here was seen here, though the log of it may be gone.
+fn note_accepted(state: &State, seen: &mut Seen) -> Result<(), StoreError> {
+    let tag = |accepted: &Accepted| RemoteTag { name: accepted.tag.clone(), object: accepted.tag_object };
+    let ran: Vec<RemoteTag> = state.accepted.iter().chain(&state.history).map(tag).collect();
+    match seen.see(ran.iter()) {
+        Ok(_) | Err(SeenError::Full(_)) => Ok(()),
+        Err(SeenError::Store(error)) => Err(error),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
+use super::Mark;
+use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, Pin, Refusal, Suspension, TagName, Timestamp, Word};
 
 /// So many refused tags are remembered, the newest.
 const REFUSED_MAX: usize = 64;
@@ -20,9 +21,15 @@ pub struct State {
     /// The highest version whose rollout succeeded here.
     #[serde(default)]
     pub floor: Option<String>,
-    /// The object that each tag name had when it was first seen.
+    /// How far the log of seen tags was when this was written.
     #[serde(default)]
-    pub pins: BTreeMap<TagName, ObjectId>,
+    pub seen: Option<Mark>,
+    /// What an operator wants to run instead of the highest.
+    #[serde(default)]
+    pub pin: Option<Pin>,
+    /// What operators do not want to run.
+    #[serde(default)]
+    pub rejected: BTreeMap<TagName, Word>,
     /// Tags that were not taken, oldest first.
     #[serde(default)]
     pub refused: Vec<Refused>,
@@ -89,7 +96,9 @@ impl State {
             member_id,
             accepted: None,
             floor: None,
-            pins: BTreeMap::new(),
+            seen: None,
+            pin: None,
+            rejected: BTreeMap::new(),
             refused: Vec::new(),
             judged_by: None,
             history: Vec::new(),

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::slot::with_version;
 use super::*;
-use crate::model::{FirstTag, ObjectId, Reason, Refusal, Suspension, TagName, Timestamp};
+use crate::model::{FirstTag, ObjectId, Pin, Reason, Refusal, RemoteTag, Suspension, TagName, Timestamp, Word};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
@@ -30,7 +30,7 @@ fn refused(tag: &str, reason: Reason, since: u64) -> Refused {
 /// A folder with two generations: `first` and then `second` was accepted. Which file is the newer one is returned.
 fn two_generations() -> (tempfile::TempDir, State, PathBuf) {
     let dir = folder();
-    let Opened { store, mut state, notes } = Store::open(dir.path()).unwrap();
+    let Opened { store, mut state, notes, .. } = Store::open(dir.path()).unwrap();
     assert_eq!(notes, Vec::<String>::new());
     state.accept(accepted("first"));
     assert!(store.save(&state).unwrap());
@@ -59,7 +59,7 @@ fn a_damaged_generation_is_named_moved_aside_and_the_one_before_it_used() {
     for (turn, bad) in flipped.chain(cut).chain(zeroed).enumerate() {
         fs::write(&newer, &bad).unwrap();
         fs::write(newer.with_file_name("state.b"), &older).unwrap();
-        let Opened { store, mut state, notes } = Store::open(dir.path()).unwrap();
+        let Opened { store, mut state, notes, .. } = Store::open(dir.path()).unwrap();
         assert_eq!((tag(&state), &state.member_id), ("first", &before.member_id), "damage {turn}");
         assert!(matches!(&notes[..], [note] if note.contains("state.a") && note.contains(".broken-")), "{notes:?}");
         assert!(!newer.exists());
@@ -80,7 +80,7 @@ fn with_nothing_whole_left_it_begins_anew_and_says_so() {
     let (dir, before, newer) = two_generations();
     fs::write(&newer, "").unwrap();
     fs::write(newer.with_file_name("state.b"), vec![0; 500]).unwrap();
-    let Opened { store, state, notes } = Store::open(dir.path()).unwrap();
+    let Opened { store, state, notes, .. } = Store::open(dir.path()).unwrap();
     assert_ne!(state.member_id, before.member_id);
     assert_eq!(notes.len(), 3, "{notes:?}");
     assert!(notes[2].contains("begins anew"), "{notes:?}");
@@ -131,7 +131,7 @@ fn a_save_that_fails_changes_nothing() {
     store.save(&next).unwrap_err();
     drop(store);
     fs::remove_dir(&obstacle).unwrap();
-    let Opened { store, state: found, notes } = Store::open(dir.path()).unwrap();
+    let Opened { store, state: found, notes, .. } = Store::open(dir.path()).unwrap();
     assert_eq!((&found, notes), (&state, Vec::new()));
     assert!(store.save(&next).unwrap());
     assert!(!store.save(&next).unwrap(), "nothing new is not written");
@@ -165,7 +165,9 @@ fn all_that_is_remembered_comes_back() {
     let (group, revision) = ("web".parse::<crate::model::GroupName>().unwrap(), Digest::of(b"r"));
     state.accept(accepted("v1"));
     state.floor = Some("1.0.0".to_owned());
-    state.pins.insert(TagName::new("v1"), ObjectId::from_bytes([3; 20]));
+    let word = Word { who: "root".to_owned(), reason: "x".to_owned(), since: Timestamp(1), until: None };
+    state.rejected.insert(TagName::new("v1"), word.clone());
+    state.pin = Some(Pin { tag: RemoteTag { name: TagName::new("v2"), object: ObjectId::from_bytes([3; 20]) }, word });
     state.refuse(refused("v2", Reason::TagMoved, 5));
     let commit = ObjectId::from_bytes([4; 20]);
     state.first_tags.insert(group.clone(), FirstTag { revision, tag: TagName::new("v1"), commit });

@@ -178,6 +178,7 @@ impl Daemon for Fake {
             Query::Diff { from, to } => Answer::Diff(diff(from, to)),
             Query::Trace(path) => Answer::Trace(trace(path)?),
             Query::Releases => Answer::Releases(releases()),
+            Query::Verify(tag) => Answer::Verification(verification(tag)),
         })
     }
 
@@ -201,5 +202,19 @@ impl Daemon for Fake {
         }
         self.commands.lock().unwrap().push((command, caller));
         Ok(())
+    }
+}
+
+/// One tag is signed, all others are not.
+fn verification(tag: TagName) -> wire::Verification {
+    let verified = tag.as_str() == "v1.4.2";
+    wire::Verification {
+        tag,
+        tag_object: ObjectId::from_bytes([7; 20]),
+        commit: verified.then(|| ObjectId::from_bytes([8; 20])),
+        verified,
+        signers: if verified { vec!["alice@example.com".to_owned()] } else { Vec::new() },
+        reason: (!verified).then_some(Reason::InvalidTagSignature),
+        message: if verified { String::new() } else { "it is not signed".to_owned() },
     }
 }

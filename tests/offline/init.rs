@@ -16,10 +16,14 @@ fn a_new_repository_is_clean_and_says_what_to_type() {
       cd ops
       tagfall check .
       git add --all && git commit --message "Begin"
-      git tag --annotate v1.0.0 --message "The first release"
-      tagfall supervise --set source.url=HERE/ops --set source.verify.mode=off
+      git tag --sign v1.0.0 --message "The first release"
+      tagfall supervise --set source.url=HERE/ops \
+        --set source.verify.allowed_signers=HERE/ops/.git/tagfall/allowed_signers
 
     and in another terminal: tagfall status
+
+    Tags are signed with a new key, HERE/ops/.git/tagfall/signing_key, which Git uses in this repository;
+    it is not part of it. README.md says how others sign.
     "#);
     assert_eq!(folder.run(&["check", "ops"]), "exit 0\nno errors: 1 group, 3 files\n");
     insta::assert_snapshot!(folder.run(&["render", "ops/groups/hello"]), @r#"
@@ -30,7 +34,7 @@ fn a_new_repository_is_clean_and_says_what_to_type() {
     "#);
     assert_eq!(fs::read_to_string(folder.path("ops/.git/HEAD")).unwrap(), "ref: refs/heads/main\n");
     // The lines it says do work.
-    for line in [&["add", "--all"][..], &["commit", "--quiet", "-m", "Begin"], &["tag", "--annotate", "v1.0.0", "-m", "First"]] {
+    for line in [&["add", "--all"][..], &["commit", "--quiet", "-m", "Begin"], &["tag", "--sign", "v1.0.0", "-m", "First"]] {
         assert!(common::git(&folder.path("ops")).args(line).status().unwrap().success(), "{line:?}");
     }
     assert_eq!(folder.run(&["check", "ops", "--tag", "v1.0.0"]), "exit 0\nno errors: 1 group, 3 files\n");
@@ -91,7 +95,10 @@ fn a_fresh_git_repository_is_filled() {
     let repo = common::Repo::new(folder.0.path());
     let before = fs::read_to_string(repo.clone_dir().join(".git/config")).unwrap();
     assert!(folder.run(&["init", "config", "--mount", "/srv/hello"]).starts_with("exit 0\n"));
-    assert_eq!(fs::read_to_string(repo.clone_dir().join(".git/config")).unwrap(), before);
+    // What was set stays, and what was not is set for the new key.
+    let after = fs::read_to_string(repo.clone_dir().join(".git/config")).unwrap();
+    assert!(after.starts_with(&before) && after.contains("format = ssh"), "{before}{after}");
+    assert!(repo.clone_dir().join(".git/tagfall/signing_key").exists());
     assert!(folder.run(&["check", "config"]).starts_with("exit 0\n"));
 }
 

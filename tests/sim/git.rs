@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use tagfall::model::{
     Backoff, Check, Digest, Grants, Group, GroupName, Hardening, Hook, HookKind, Limits, Mount, ObjectId, OnFailure, OnUnhealthy,
-    Ready, Reason, Refusal, Release, Reload, RemoteTag, Service, ServiceKind, Signal, Strategy, TagName, Templates, Topology,
-    Update,
+    Ready, Reason, Refusal, Release, Reload, RemoteTag, Service, ServiceKind, Signal, Strategy, TagName, Templates, Timestamp,
+    Topology, Update,
 };
 
 use crate::random::Random;
 
 /// One tag of the remote.
 pub(crate) struct Tag {
+    /// As the remote lists it.
     pub(crate) tag: RemoteTag,
+    /// As it was pushed.
+    pub(crate) first: RemoteTag,
     pub(crate) version: u64,
     pub(crate) content: Result<Arc<Release>, Refusal>,
 }
@@ -75,10 +78,12 @@ impl Draft {
                 tag_object: object,
                 commit: self::object(version, 2),
                 signers: Vec::new(),
+                tagged_at: Timestamp(0),
                 groups,
             }))
         };
-        Tag { tag: RemoteTag { name, object }, version, content }
+        let tag = RemoteTag { name, object };
+        Tag { first: tag.clone(), tag, version, content }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tagfall::model::{
-    Digest, Exit, GroupName, MountMode, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp,
-    View,
+    Digest, Exit, GroupName, MountMode, ObjectId, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal,
+    TagName, Timestamp, View,
 };
 use tagfall::plan::{Prepared, Remembered, Wanted};
 
@@ -40,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) disks: BTreeMap<GroupName, Disk>,
     pub(crate) procs: BTreeMap<GroupName, Proc>,
     pub(crate) record: Remembered,
+    /// What each name named first, for ever.
+    pub(crate) seen: BTreeMap<TagName, ObjectId>,
     /// Live processes by group: the truth behind "never two".
     pub(crate) live: BTreeMap<GroupName, Vec<u32>>,
     next_pid: u32,

@@ -11,6 +11,7 @@ mod faults;
 mod git;
 mod host;
 mod random;
+mod trust;
 mod world;
 
 use world::World;
@@ -46,7 +47,13 @@ fn every_seed_keeps_the_invariants_and_converges() {
     }
     eprintln!("{} seeds: {totals:?}", seeds());
     assert!(
-        totals.crashes > 0 && totals.refused > 0 && totals.reloads > 0 && totals.restarts > 0,
+        totals.crashes > 0
+            && totals.refused > 0
+            && totals.reloads > 0
+            && totals.restarts > 0
+            && totals.trust > 0
+            && totals.moved > 0
+            && totals.words > 0,
         "faults were not exercised: {totals:?}"
     );
 }

@@ -1,7 +1,7 @@
 //! The heap of events, the faults, and the checks.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -33,6 +33,9 @@ pub(crate) struct Totals {
     pub(crate) restarts: u64,
     pub(crate) drifts: u64,
     pub(crate) steps: u64,
+    pub(crate) trust: u64,
+    pub(crate) moved: u64,
+    pub(crate) words: u64,
 }
 
 impl Totals {
@@ -43,6 +46,9 @@ impl Totals {
         self.restarts += other.restarts;
         self.drifts += other.drifts;
         self.steps += other.steps;
+        self.trust += other.trust;
+        self.moved += other.moved;
+        self.words += other.words;
     }
 }
 
@@ -70,6 +76,10 @@ pub(crate) enum Happening {
     Edit,
     Kill,
     Operator,
+    Trust,
+    Move,
+    Word,
+    Forgive,
     Later(Later),
 }
 
@@ -83,6 +93,9 @@ pub(crate) struct World {
     pub(crate) draft: Draft,
     pub(crate) tags: Vec<Tag>,
     pub(crate) host: Host,
+    /// Signers who are not trusted, and those of whom the supervisor was told so.
+    pub(crate) distrusted: BTreeSet<u64>,
+    pub(crate) told_distrusted: BTreeSet<u64>,
     pub(crate) core: Option<Core>,
     pub(crate) life: u64,
     pub(crate) trace: String,
@@ -101,6 +114,8 @@ impl World {
             order: 0,
             heap: BinaryHeap::new(),
             happenings: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
+            told_distrusted: BTreeSet::new(),
             draft,
             tags: Vec::new(),
             host: Host::default(),
@@ -126,7 +141,14 @@ impl World {
         for _ in 0..world.random.below(3) {
             world.sometime(Happening::Operator);
         }
+        let kinds: [(fn() -> Happening, u64); 3] = [(|| Happening::Trust, 4), (|| Happening::Move, 3), (|| Happening::Word, 5)];
+        for (happening, most) in kinds {
+            for _ in 0..world.random.below(most) {
+                world.sometime(happening());
+            }
+        }
         world.at(HEAL_AT_MS - 1, Happening::Push);
+        world.at(HEAL_AT_MS, Happening::Forgive);
         world
     }
 
@@ -193,10 +215,17 @@ impl World {
             Happening::Edit => self.edit(),
             Happening::Kill => self.kill(),
             Happening::Operator => self.operator(),
+            Happening::Trust => self.change_trust(),
+            Happening::Move => self.move_tag(),
+            Happening::Word => self.speak(),
+            Happening::Forgive => self.forgive(),
             Happening::Later(later) => self.later(&later),
             Happening::Wake { life } if life == self.life => self.step(),
             Happening::Deliver { life, event } if life == self.life => {
                 let now = self.now();
+                if matches!(*event, Event::TrustChanged { .. }) {
+                    self.told_distrusted.clone_from(&self.distrusted);
+                }
                 if let Some(core) = &mut self.core {
                     core.observe(*event, now);
                     self.step();
@@ -225,10 +254,13 @@ impl World {
             labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
             data_dir: "/data".to_owned(),
             facts: Digest::of(b"facts"),
-            selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
+            selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false, heartbeat: None },
+            verify: true,
+            max_age: None,
             poll: Duration::from_secs(30),
         };
         self.core = Some(Core::new(host, remembered));
+        self.told_distrusted.clone_from(&self.distrusted);
         let groups: Vec<_> = self.host.procs.keys().cloned().collect();
         for group in groups {
             self.tell(&group);
@@ -297,6 +329,7 @@ impl World {
             let attempt = core.begin(&key, &action);
             begun.push((key, attempt, action));
         }
+        begun.iter().for_each(|(_, _, action)| self.check_asked(action));
         for (key, attempt, action) in begun {
             let life = self.life;
             self.soon(Happening::Effect { life, key, attempt, action: Box::new(action) });
@@ -325,21 +358,22 @@ impl World {
         let now = self.now();
         match action {
             Action::List if self.faulty(20) => Outcome::Listed(Err(passing())),
-            Action::List => Outcome::Listed(Ok(self.tags.iter().map(|tag| tag.tag.clone()).collect())),
-            Action::Examine { tag } => self.examine(tag),
+            Action::List => self.list(),
+            Action::Examine { tag, .. } => self.examine(tag),
+            Action::Attest { tag, .. } | Action::ReadHeartbeat { tag } => {
+                Outcome::Attested { tag: tag.clone(), result: self.judge(tag) }
+            }
             Action::Accept { release, first_tags } => {
                 let tag = RemoteTag { name: release.tag.clone(), object: release.tag_object };
-                let good = self.tags.iter().any(|known| known.tag == tag && known.content.is_ok());
+                let good = self.tags.iter().any(|known| known.first == tag && known.content.is_ok());
                 assert!(good, "a release was accepted that no good tag asked for");
-                self.host.record.pins.insert(tag.name.clone(), tag.object);
                 self.host.record.accepted = Some(Accepted { tag, accepted_at: now.wall, applied_at: None });
                 self.host.record.first_tags = first_tags.clone();
                 Outcome::Accepted { release: release.clone(), first_tags: first_tags.clone() }
             }
-            Action::MarkApplied { tag, .. } => {
+            Action::MarkApplied { tag, floor } => {
                 self.check_applied();
-                let version = self.tags.iter().find(|known| known.tag == *tag).map_or(0, |tag| tag.version);
-                self.host.record.floor = Some(semver::Version::new(1, version, 0));
+                self.host.record.floor.clone_from(floor);
                 if let Some(accepted) = &mut self.host.record.accepted {
                     accepted.applied_at = Some(now.wall);
                 }
@@ -382,8 +416,11 @@ impl World {
         if self.faulty(15) {
             return Outcome::Examined { tag: tag.clone(), result: Err(passing()) };
         }
-        let content = self.tags.iter().find(|known| known.tag == *tag).map(|known| known.content.clone());
-        let result = content.unwrap_or_else(|| Err(passing()));
+        // What was moved meanwhile is not there any more under its name.
+        let content = self.tags.iter().find(|known| known.first == *tag).map(|known| known.content.clone());
+        let accepted = self.host.record.accepted.as_ref().is_some_and(|accepted| accepted.tag == *tag);
+        let judged = if accepted { Ok(Vec::new()) } else { self.judge(tag) };
+        let result = judged.and_then(|_| content.unwrap_or_else(|| Err(passing())));
         self.totals.refused += u64::from(result.is_err());
         Outcome::Examined { tag: tag.clone(), result }
     }
@@ -427,6 +464,8 @@ impl World {
             | Action::Examine { .. }
             | Action::Accept { .. }
             | Action::MarkApplied { .. }
+            | Action::Attest { .. }
+            | Action::ReadHeartbeat { .. }
             | Action::Stage { .. }
             | Action::Switch { .. }
             | Action::Verify { .. }

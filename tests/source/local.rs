@@ -228,7 +228,7 @@ fn trees_are_read_without_a_supervisor() {
     assert_eq!(read_repository(&repository.path(), "v9").err().unwrap().reason, Reason::GitOperationFailed);
     repository.tag("v1.10.0");
     repository.git(&["tag", "v3.0.0-rc.1"]);
-    let selection = Selection { prefix: "v".to_owned(), range: None, prerelease: false };
+    let selection = Selection { prefix: "v".to_owned(), range: None, prerelease: false, heartbeat: None };
     assert_eq!(latest_tag(&repository.path(), &selection).unwrap().unwrap().name.as_str(), "v1.10.0");
     assert_eq!(list_local(&repository.path()).unwrap().len(), 3);
     repository.write("groups/web/config/logo.bin", "changed");

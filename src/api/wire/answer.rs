@@ -220,6 +220,35 @@ pub struct ServiceRequest {
     pub until: Option<Timestamp>,
 }
 
+/// Body of `POST /v1/releases/TAG/{pin|unpin|reject|accept}`; may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// Why, shown in the status.
+    pub reason: Option<String>,
+    /// Until when it holds.
+    pub until: Option<Timestamp>,
+}
+
+/// `GET /v1/releases/TAG/verify`: whether a tag's signatures are enough.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Its short name.
+    pub tag: TagName,
+    /// What the ref points at.
+    pub tag_object: ObjectId,
+    /// Its commit; `null` where it was refused before that was known.
+    pub commit: Option<ObjectId>,
+    /// Whether they are.
+    pub verified: bool,
+    /// Who signed; empty where they are not.
+    pub signers: Vec<String>,
+    /// Why not.
+    pub reason: Option<Reason>,
+    /// Why not, in words; empty where they are.
+    pub message: String,
+}
+
 /// What every failed request answers with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBody {

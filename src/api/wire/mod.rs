@@ -8,8 +8,9 @@ mod status;
 
 pub use answer::{
     Cause, ConfigChange, ConfigValue, ConfigView, Diff, ErrorBody, ErrorDetail, Event, EventKind, FileChange, GroupChange,
-    PlanStep, PlanView, Release, ReleaseState, ServiceRequest, Trace, Why,
+    PlanStep, PlanView, Release, ReleaseRequest, ReleaseState, ServiceRequest, Trace, Verification, Why,
 };
 pub use status::{
-    ActiveRelease, ApiAddresses, Group, Health, Member, Mount, Phase, Refused, Ring, Rollout, Service, Status, Supervisor,
+    ActiveRelease, ApiAddresses, Freshness, Group, Health, Member, Mount, Phase, Pinned, Refused, Rejected, Ring, Rollout,
+    Service, Status, Supervisor,
 };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Condition, ConditionKind, GroupName, HealthStatus, MemberId, MountMode, ObjectId, Reason, ServiceState, TagName, Timestamp,
-    Truth, Wait,
+    Truth, Wait, Word,
 };
 
 /// Everything that one supervisor says of itself.
@@ -18,6 +18,15 @@ pub struct Status {
     pub release: Option<ActiveRelease>,
     /// Tags that were not taken, with the reason.
     pub refused: Vec<Refused>,
+    /// The release that an operator wants to run instead of the highest; `null` where none is.
+    #[serde(default)]
+    pub pinned: Option<Pinned>,
+    /// Tags that operators do not want to run.
+    #[serde(default)]
+    pub rejected: Vec<Rejected>,
+    /// The newest statement that somebody who is trusted has signed; `null` where there is none, or verification is off.
+    #[serde(default)]
+    pub freshness: Option<Freshness>,
     /// Conditions of the supervisor as a whole.
     pub conditions: Vec<Condition>,
     /// Groups placed here, and those that are still going away, by name.
@@ -104,6 +113,37 @@ pub struct Refused {
     pub message: String,
     /// Since when it is known.
     pub since: Timestamp,
+}
+
+/// A release that an operator has pinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// Its short name.
+    pub tag: TagName,
+    /// What it named when it was pinned.
+    pub tag_object: ObjectId,
+    /// By whom, why, since and until when.
+    #[serde(flatten)]
+    pub word: Word,
+}
+
+/// A tag that an operator has rejected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Its short name.
+    pub tag: TagName,
+    /// By whom, why, since and until when.
+    #[serde(flatten)]
+    pub word: Word,
+}
+
+/// How new what is known of the remote is, by somebody's signed word.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Freshness {
+    /// When the newest statement was made, by its signer's word.
+    pub signed_at: Timestamp,
+    /// What it is: a tag, or the heartbeat.
+    pub statement: String,
 }
 
 /// One service group on this supervisor.

@@ -18,11 +18,12 @@ const BARE: &str = "config.git";
 const CLONE: &str = "config";
 const DATA: &str = "data";
 const ETC: &str = "etc";
+const KEYS: &str = "keys";
 const SETTINGS: &str = "supervisor.toml";
 const LOG: &str = "supervisor.log";
 const SOCKET: &str = "api.sock";
 /// Everything that lies in the folder.
-const ALL: [&str; 7] = [BARE, CLONE, DATA, ETC, SETTINGS, LOG, SOCKET];
+const ALL: [&str; 8] = [BARE, CLONE, DATA, ETC, KEYS, SETTINGS, LOG, SOCKET];
 
 /// The demo's folder.
 #[derive(Debug)]
@@ -100,6 +101,11 @@ impl Folder {
     /// Below which files are published.
     pub(super) fn etc(&self) -> PathBuf {
         self.root.join(ETC)
+    }
+
+    /// The key that tags are signed with, and the trust in it.
+    pub(super) fn keys(&self) -> PathBuf {
+        self.root.join(KEYS)
     }
 
     /// The supervisor's own file.

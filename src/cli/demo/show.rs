@@ -13,7 +13,7 @@ use super::stage::{Answer, Look, Stage};
 use super::{CliError, Script};
 use crate::api::wire::Status;
 use crate::cli::text::now;
-use crate::model::{ConditionKind, Timestamp, Truth};
+use crate::model::{ConditionKind, Reason, Timestamp, Truth};
 
 /// How long the service is asked for changes after an event.
 const CURIOUS: Duration = Duration::from_secs(2);
@@ -26,6 +26,7 @@ pub(super) async fn run(stage: &mut Stage, script: &Script, folder: &Folder, pag
     first_release(stage, script, folder, page).await?;
     let second = pushed_tag(stage, script, page).await?;
     broken_tag(stage, script, page, &second).await?;
+    unsigned_tag(stage, script, page, &second).await?;
     let third = killed_service(stage, script, page, &second).await?;
     your_turn(script, folder, page, once)?;
     if once {
@@ -41,6 +42,7 @@ async fn first_release(stage: &mut Stage, script: &Script, folder: &Folder, page
         ("repository", folder.bare().display().to_string()),
         ("your clone", folder.clone_dir().display().to_string()),
         ("supervisor", format!("{}, log in {}", folder.settings().display(), folder.log().display())),
+        ("trusts", script.repository.allowed_signers().display().to_string()),
     ])?;
     let begun = now();
     script.repository.release("v0.1.0", "The first release", &script.content.files())?;
@@ -92,8 +94,22 @@ async fn broken_tag(stage: &mut Stage, script: &Script, page: &Page, before: &An
     script.repository.push(None)
 }
 
+async fn unsigned_tag(stage: &mut Stage, script: &Script, page: &Page, before: &Answer) -> Result<(), CliError> {
+    page.step(4, "Somebody without the key pushes v9.9.9")?;
+    script.repository.tag("v9.9.9", "Not signed", false)?;
+    let begun = now();
+    script.repository.push(Some("v9.9.9"))?;
+    let when = When::Since(begun);
+    let look = async |look: &Look| Ok(look.status().await?.refused.into_iter().find(|refused| refused.tag.as_str() == "v9.9.9"));
+    let refused = stage.watch("the unsigned tag refused", page, when, look).await?;
+    stage.settle().await?.iter().try_for_each(|event| page.event(when, event))?;
+    expect(refused.reason == Reason::InvalidTagSignature, "see why the tag is refused", || refused.message.clone())?;
+    let answer = stage.look.answer().await;
+    expect(answer.as_ref() == Some(before), "keep what ran", || format!("{before:?} became {answer:?}"))
+}
+
 async fn killed_service(stage: &mut Stage, script: &Script, page: &Page, before: &Answer) -> Result<Answer, CliError> {
-    page.step(4, &format!("The service is killed: kill -9 {}", before.pid))?;
+    page.step(5, &format!("The service is killed: kill -9 {}", before.pid))?;
     let begun = now();
     let killed = Pid::from_raw(before.pid).map(|pid| kill_process(pid, Signal::KILL));
     expect(killed == Some(Ok(())), "kill the service", || format!("{killed:?}"))?;
@@ -106,12 +122,12 @@ async fn killed_service(stage: &mut Stage, script: &Script, page: &Page, before:
 fn your_turn(script: &Script, folder: &Folder, page: &Page, once: bool) -> Result<(), CliError> {
     let quote = |path: &Path| shell(&path.display().to_string());
     let line = |text: &str| text.to_owned();
-    page.step(5, if once { "What there is to try next, without --once" } else { "Your turn, in another terminal" })?;
+    page.step(6, if once { "What there is to try next, without --once" } else { "Your turn, in another terminal" })?;
     page.commands(&[
         format!("cd {}", quote(&folder.clone_dir())),
         format!("sed -i 's/^greeting = .*/greeting = \"Hello from me\"/' {HELLO}"),
         line("git commit -am \"My greeting\""),
-        line("git tag -a v0.4.0 -m \"My greeting\""),
+        line("git tag -s v0.4.0 -m \"My greeting\""),
         line("git push origin main --tags"),
         format!("curl http://{}/", address(script)),
     ])?;

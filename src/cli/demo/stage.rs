@@ -87,9 +87,16 @@ pub(super) fn free_ports() -> Result<(u16, u16), CliError> {
 
 impl Stage {
     /// Starts a supervisor that ends with this process, in whatever way that ends.
-    pub(super) fn start(program: &Path, folder: &Folder, web_port: u16, api_port: u16) -> Result<Self, CliError> {
+    pub(super) fn start(
+        program: &Path,
+        folder: &Folder,
+        signers: &Path,
+        (web_port, api_port): (u16, u16),
+    ) -> Result<Self, CliError> {
         let failed = |error| CliError::failed("start the supervisor", error);
-        fs::create_dir(folder.etc()).and_then(|()| fs::write(folder.settings(), settings(folder, api_port))).map_err(failed)?;
+        fs::create_dir(folder.etc())
+            .and_then(|()| fs::write(folder.settings(), settings(folder, signers, api_port)))
+            .map_err(failed)?;
         // So that what a killed supervisor leaves comes to this process, which ends it.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| failed(error.into()))?;
         let log = File::create(folder.log()).map_err(failed)?;
@@ -265,7 +272,7 @@ fn orphans(root: &Path) -> Vec<Pid> {
     pids.filter(ours).collect()
 }
 
-fn settings(folder: &Folder, api_port: u16) -> String {
+fn settings(folder: &Folder, signers: &Path, api_port: u16) -> String {
     let path = |path: PathBuf| quoted(&path.to_string_lossy());
     format!(
         "# Written by `tagfall demo`.
@@ -276,7 +283,7 @@ data_dir = {data}
 url = {url}
 
 [source.verify]
-mode = \"off\"
+allowed_signers = {signers}
 
 [api]
 socket = {socket}
@@ -284,6 +291,7 @@ listen = \"127.0.0.1:{api_port}\"
 ",
         data = path(folder.data()),
         url = path(folder.bare()),
+        signers = path(signers.to_owned()),
         socket = path(folder.socket()),
     )
 }

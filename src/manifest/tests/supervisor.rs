@@ -26,7 +26,7 @@ fn one_set_is_enough_and_the_rest_has_defaults() {
     assert_eq!((source.url.as_str(), source.tag_prefix.as_str(), source.prerelease), ("/srv/config.git", "v", false));
     assert_eq!((source.semver, source.poll), (semver::VersionReq::STAR, Duration::from_secs(30)));
     assert_eq!((source.verify.mode, source.verify.threshold), (VerifyMode::Required, 1));
-    assert_eq!(source.verify.allowed_signers, PathBuf::from("/etc/tagfall/allowed_signers"));
+    assert_eq!(source.verify.allowed_signers, Some(PathBuf::from("/etc/tagfall/allowed_signers")));
     assert_eq!((source.limits.pack_bytes, source.limits.seconds, source.limits.path_depth), (256 << 20, 120, 32));
     assert_eq!((settings.ring, settings.api.socket, settings.api.listen), (None, None, None));
 }

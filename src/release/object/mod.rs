@@ -13,5 +13,5 @@ mod tree;
 
 pub use commit::{COMMIT_MAX_BYTES, Commit, parse_commit};
 pub use name::{NAME_MAX_BYTES, PATH_MAX_BYTES, check_name, fold};
-pub use tag::{TAG_MAX_BYTES, Tag, parse_tag};
+pub use tag::{TAG_MAX_BYTES, Tag, parse_cosignature, parse_tag};
 pub use tree::{Entry, Mode, TREE_MAX_BYTES, check_case, parse_tree};

@@ -18,43 +18,83 @@ pub struct Tag<'a> {
     pub message: &'a [u8],
 }
 
-/// Reads the tag object that a ref of the short name `wanted` holds.
-///
-/// # Errors
-/// `TagNameMismatch` where it was made under another name, `InvalidGitObject` where it is malformed or points at
-/// anything but a commit, `LimitExceeded` where it is larger than [`TAG_MAX_BYTES`].
-pub fn parse_tag<'a>(bytes: &'a [u8], wanted: &TagName) -> Result<Tag<'a>, Refusal> {
+/// The header of any tag object, and what follows it.
+struct Parts<'a> {
+    target: ObjectId,
+    kind: &'a [u8],
+    name: &'a [u8],
+    tagged_at_s: u64,
+    message: &'a [u8],
+}
+
+fn parts<'a>(bytes: &'a [u8], wanted: &TagName) -> Result<Parts<'a>, Refusal> {
     if bytes.len() > TAG_MAX_BYTES {
         let message = format!("the tag object of `{wanted}` has {} bytes, more than the {TAG_MAX_BYTES} allowed", bytes.len());
         return Err(refuse(Reason::LimitExceeded, message));
     }
     let mut header = Header::new("tag", bytes);
     let target = header.required("object")?;
-    let commit = header.id("object", target)?;
+    let target = header.id("object", target)?;
     let kind = header.required("type")?;
     let name = header.required("tag")?;
     let tagger = header.required("tagger")?;
     let tagged_at_s = header.identity("tagger", tagger)?;
+    let rest = header.rest();
+    let message = match rest.strip_prefix(b"\n") {
+        Some(message) => message,
+        None if rest.is_empty() => rest,
+        None => return Err(header.fault("a line that does not belong there follows the `tagger` line")),
+    };
+    Ok(Parts { target, kind, name, tagged_at_s, message })
+}
+
+/// Refuses a tag object that was made under another name than the one of its ref.
+fn check_own_name(name: &[u8], wanted: &TagName) -> Result<(), Refusal> {
+    if name == wanted.as_str().as_bytes() {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(name);
+    let message = format!(
+        "the tag object under `{wanted}` was made as `{}`: a tag counts only under its own name; make a new tag",
+        name.escape_debug()
+    );
+    Err(refuse(Reason::TagNameMismatch, message))
+}
+
+/// Reads the tag object that a ref of the short name `wanted` holds.
+///
+/// # Errors
+/// `TagNameMismatch` where it was made under another name, `InvalidGitObject` where it is malformed or points at
+/// anything but a commit, `LimitExceeded` where it is larger than [`TAG_MAX_BYTES`].
+pub fn parse_tag<'a>(bytes: &'a [u8], wanted: &TagName) -> Result<Tag<'a>, Refusal> {
+    let Parts { target, kind, name, tagged_at_s, message } = parts(bytes, wanted)?;
     if kind != b"commit" {
         let kind = String::from_utf8_lossy(kind);
         let message =
             format!("tag `{wanted}` points at a {}, and a release is a commit: tag the commit itself", kind.escape_debug());
         return Err(refuse(Reason::InvalidGitObject, message));
     }
-    if name != wanted.as_str().as_bytes() {
-        let name = String::from_utf8_lossy(name);
+    check_own_name(name, wanted)?;
+    Ok(Tag { commit: target, tagged_at_s, message })
+}
+
+/// Reads a tag object that somebody made beside the tag object `of`, to sign it as well: it must point at it, and carry the
+/// name of its ref. Tells when it was made, in seconds since 1970, by its maker's word.
+///
+/// # Errors
+/// As [`parse_tag`].
+pub fn parse_cosignature(bytes: &[u8], wanted: &TagName, of: ObjectId) -> Result<u64, Refusal> {
+    let Parts { target, kind, name, tagged_at_s, .. } = parts(bytes, wanted)?;
+    check_own_name(name, wanted)?;
+    if kind != b"tag" || target != of {
+        let kind = String::from_utf8_lossy(kind);
         let message = format!(
-            "the tag object under `{wanted}` was made as `{}`: a tag counts only under its own name; make a new tag",
-            name.escape_debug()
+            "tag `{wanted}` points at the {} {target} and not at the tag object {of} that it is to sign: make it with `git tag -s {wanted} TAG`",
+            kind.escape_debug()
         );
-        return Err(refuse(Reason::TagNameMismatch, message));
+        return Err(refuse(Reason::InvalidGitObject, message));
     }
-    let rest = header.rest();
-    match rest.strip_prefix(b"\n") {
-        Some(message) => Ok(Tag { commit, tagged_at_s, message }),
-        None if rest.is_empty() => Ok(Tag { commit, tagged_at_s, message: rest }),
-        None => Err(header.fault("a line that does not belong there follows the `tagger` line")),
-    }
+    Ok(tagged_at_s)
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ pub(super) enum Ask {
         have: Vec<ObjectId>,
         fresh: bool,
     },
+    /// The bytes of one tag object, and nothing of what it points at.
+    Statement {
+        name: String,
+        object: ObjectId,
+        have: Vec<ObjectId>,
+    },
     Sweep {
         keep: Vec<ObjectId>,
     },
@@ -84,6 +90,7 @@ pub(super) enum Ask {
 pub(super) enum Answer {
     Tags(Vec<(String, ObjectId)>),
     Fetched { bytes: u64, objects: u64 },
+    Statement(Vec<u8>),
     Swept,
     Refused(Refusal),
 }
@@ -140,6 +147,9 @@ fn answer(request: &Request) -> Result<Answer, Refusal> {
             let tag = RemoteTag { name: TagName::new(name.as_str()), object: *object };
             fetch(request, &tag, have, *fresh)
         }
+        Ask::Statement { name, object, have } => {
+            statement(request, &RemoteTag { name: TagName::new(name.as_str()), object: *object }, have)
+        }
         Ask::Sweep { keep } => copy::sweep(request, keep),
     }
 }
@@ -147,12 +157,7 @@ fn answer(request: &Request) -> Result<Answer, Refusal> {
 /// Brings what the store lacks, and checks the whole tag. Where something turns out to be missing in the end, because
 /// the store had a part of it without the rest, once more with nothing taken for granted.
 fn fetch(request: &Request, tag: &RemoteTag, have: &[ObjectId], fresh: bool) -> Result<Answer, Refusal> {
-    if !git2::Reference::is_valid_name(&format!("refs/tags/{}", tag.name)) {
-        return Err(refuse(
-            Reason::UnsafePath,
-            format!("`{}` is not a name that Git gives to tags", tag.name.as_str().escape_debug()),
-        ));
-    }
+    check_ref(tag)?;
     let mut fresh = fresh;
     loop {
         let (bytes, objects) = match &request.origin {
@@ -172,6 +177,31 @@ fn fetch(request: &Request, tag: &RemoteTag, have: &[ObjectId], fresh: bool) -> 
             Err(fault @ (Fault::Refused(_) | Fault::Unreadable(_))) => return Err(fault.into_refusal()),
         }
     }
+}
+
+fn check_ref(tag: &RemoteTag) -> Result<(), Refusal> {
+    if git2::Reference::is_valid_name(&format!("refs/tags/{}", tag.name)) {
+        return Ok(());
+    }
+    let message = format!("`{}` is not a name that Git gives to tags", tag.name.as_str().escape_debug());
+    Err(refuse(Reason::UnsafePath, message))
+}
+
+/// Reads one tag object from where it is, or from what arrived.
+fn statement(request: &Request, tag: &RemoteTag, have: &[ObjectId]) -> Result<Answer, Refusal> {
+    check_ref(tag)?;
+    let folder = match &request.origin {
+        Origin::Local { objects, .. } => objects.clone(),
+        Origin::Network { url } => {
+            network::fetch(request, url, tag, have)?;
+            request.folder.join("objects")
+        }
+    };
+    let read = || {
+        let odb = open_objects(&[&folder]).map_err(Fault::Unreadable)?;
+        Objects { odb: &odb, limits: &request.limits, contents: false }.read_statement(tag)
+    };
+    read().map(Answer::Statement).map_err(Fault::into_refusal)
 }
 
 /// Walks the tag over what arrived and what the store has.

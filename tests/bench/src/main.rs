@@ -20,6 +20,7 @@ mod swap;
 mod table;
 mod tags;
 mod tree;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -31,11 +32,12 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
     ("tags", tags::measure),
+    ("trust", trust::measure),
     ("push", push::measure),
     ("swap", swap::measure),
     ("revive", revive::measure),

@@ -75,7 +75,7 @@ fn time_words(core: &Core, plan: &Plan) -> Sample {
     let before = Overview::default();
     let once = |_| {
         let begun = spent_ns();
-        let overview = explain(core, plan, &before, false, AT);
+        let overview = explain(core, plan, &before, AT);
         let end = spent_ns();
         drop(overview);
         ms_between(begun, end)
@@ -89,8 +89,10 @@ fn host() -> Host {
         labels: BTreeMap::from([("role".to_owned(), "web".to_owned())]),
         data_dir: "/data".to_owned(),
         facts: Digest::of(b"facts"),
-        selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false },
+        selection: Selection { prefix: "v".to_owned(), range: None, prerelease: false, heartbeat: None },
         poll: Duration::from_secs(30),
+        verify: false,
+        max_age: None,
     }
 }
 
@@ -108,7 +110,14 @@ fn release() -> Result<Arc<Release>, Failure> {
     let files: Vec<TreeFile> = (0..GROUPS).map(file).collect();
     let parsed = tagfall::manifest::parse_release(&files, None).map_err(|found| format!("{:?}", found.first()))?;
     let tag = TagName::new("v1.0.0");
-    Ok(Arc::new(Release { tag, tag_object: object(1), commit: object(2), signers: Vec::new(), groups: parsed.groups }))
+    Ok(Arc::new(Release {
+        tag,
+        tag_object: object(1),
+        commit: object(2),
+        signers: Vec::new(),
+        tagged_at: AT.wall,
+        groups: parsed.groups,
+    }))
 }
 
 fn object(kind: u8) -> ObjectId {

@@ -6,12 +6,14 @@
 mod needs;
 mod net;
 mod repo;
+mod sign;
 mod supervisor;
 mod wait;
 
 pub use needs::{Skipped, need, need_root, need_tool, rights_to_mount};
 pub use net::{free_port, http_get, redis};
 pub use repo::{Repo, copy_tree, git};
+pub use sign::{Gpg, SshKey};
 pub use supervisor::{Output, Supervisor, Tagfall};
 pub use wait::{LONG, SHORT, holds_for, wait_for, wait_until};
 

@@ -13,6 +13,7 @@ mod examine;
 mod handle;
 mod layers;
 mod logs;
+mod modules;
 mod narrate;
 mod pace;
 mod secrets;

@@ -5,6 +5,7 @@
 
 mod condition;
 mod group;
+mod hook;
 mod id;
 mod release;
 mod service;
@@ -15,6 +16,7 @@ pub use group::{
     Backoff, Bind, BindMode, Check, ConfigFile, Container, Count, Grants, Group, Hardening, Hook, HookKind, Limits, Mount,
     OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
 };
+pub use hook::{HookAction, HookAnswer, HookCall, HookContext, HookFailed, HookFailure, HookInput, HookMember};
 pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
 pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};
 pub use service::{

@@ -8,6 +8,7 @@
 
 mod clock;
 mod crash;
+mod hooks;
 mod peers;
 mod plan;
 mod program;
@@ -31,7 +32,7 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
@@ -41,6 +42,7 @@ const FIGURES: [Figure; 9] = [
     ("revive", revive::measure),
     ("crash", crash::measure),
     ("rest", rest::measure),
+    ("hooks", hooks::measure),
 ];
 
 fn main() -> ExitCode {

@@ -28,6 +28,12 @@ fn the_command_line_reference() {
 }
 
 #[test]
+fn the_states_of_a_service() {
+    let group = "web".parse().expect("a valid name");
+    compare("reference/states.md", &tagfall::keeper::states_page(&group));
+}
+
+#[test]
 fn the_schema_of_group_toml() {
     compare("schema/group.json", &pretty(&tagfall::manifest::group_schema()));
 }

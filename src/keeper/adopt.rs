@@ -11,7 +11,7 @@ use super::engine::{Engine, Owner, now, say};
 use super::journal::{Record, Saved};
 use super::poller::{Source, Token};
 use super::services::Entry;
-use super::state::{Event, Service};
+use super::state::Service;
 use super::{hold, proc};
 use crate::model::{Exit, GroupName, MountMode, ServiceSpec};
 use crate::sys::process::pidfd_exit;
@@ -37,8 +37,8 @@ impl Engine {
     pub(super) fn adopt_all(&mut self, all: Vec<Saved>) {
         let (mut alive, mut ended) = (0, 0);
         for saved in all {
-            if saved.boot_id != self.boot_id || saved.service.laid_down() {
-                // Nothing of it can run; what is kept is that a task is done.
+            if !saved.goes_on(&self.boot_id) {
+                // What is kept is that a task is done.
                 if let Some(revision) = saved.service.done {
                     self.done.insert(saved.service.spec.group, revision);
                 } else {
@@ -58,19 +58,50 @@ impl Engine {
         }
     }
 
+    /// Says what no record tells of. It is left alone until somebody asks for the service.
+    pub(super) fn name_unrecorded(&self) {
+        let mut grouped = self.cgroups.populated();
+        for group in hold::held(&self.config.data_dir) {
+            grouped.remove(&group);
+            if !self.services.contains_key(&group) {
+                say(&format!(
+                    "something of an earlier keeper's `{group}` runs, of which no record is left; no second copy is started"
+                ));
+            }
+        }
+        for (group, members) in grouped.into_iter().filter(|(group, _)| !self.services.contains_key(group)) {
+            say(&format!(
+                "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
+            ));
+        }
+    }
+
     /// Takes one service over, and says whether its process lives.
     fn adopt(&mut self, saved: Saved) -> bool {
         let Saved { started, mut service, .. } = saved;
         let group = service.spec.group.clone();
-        let had_process = service.pid().is_some();
-        let process = service.pid().zip(started).and_then(|(pid, started)| self.find(&group, pid, started));
+        let process = match service.pid().zip(started) {
+            Some((pid, started)) => self.find(&group, pid, started),
+            None if service.may_have_forked() => self.find_forked(&group),
+            None => None,
+        };
+        if process.is_none()
+            && service.expects_nobody()
+            && let Some(entry) = self.find_by_lock(&service.spec, service.incarnation)
+        {
+            // The record is older than what runs: the one after it could not be written.
+            self.services.insert(group.clone(), entry);
+            self.open_adopted_output(&group);
+            return true;
+        }
         let Some(found) = process else {
+            let follows = service.take_up(None, self.context());
             let marks = super::services::marks_without_process(&group);
             self.services.insert(group.clone(), Entry::left_behind(service, marks));
-            if had_process {
+            if let Some(event) = follows {
                 self.open_adopted_output(&group);
                 self.drain_output(&group);
-                self.feed(&group, Event::Exited(Exit::Unknown));
+                self.feed(&group, event);
             }
             return false;
         };
@@ -78,7 +109,9 @@ impl Engine {
         self.cgroups.watch(&group, &service.spec.launch.limits);
         let namespace = proc::mount_namespace(pid);
         let own = namespace.is_some() && namespace != proc::mount_namespace(std::process::id());
-        service.adopt(if own { MountMode::Namespace } else { MountMode::Symlink }, self.context());
+        let mode = if own { MountMode::Namespace } else { MountMode::Symlink };
+        // Of one that lives, nothing follows at once.
+        let _ = service.take_up(Some((pid, mode)), self.context());
         self.services.insert(group.clone(), Entry::adopted(service, found, namespace.filter(|_| own)));
         self.open_adopted_output(&group);
         true
@@ -107,8 +140,20 @@ impl Engine {
         }
     }
 
+    /// The process that an earlier keeper was about to make, and was killed before it could write down which. Nothing else of
+    /// the service was there: whoever leads those in its cgroup, or those that hold its lock, is it.
+    fn find_forked(&mut self, group: &GroupName) -> Option<Found> {
+        let mut members = self.cgroups.members(group);
+        if members.is_empty() && hold::is_held(&self.config.data_dir, group) {
+            members = hold::holders(&self.config.data_dir, group).into_iter().map(|(pid, _)| pid).collect();
+        }
+        let known = members.into_iter().filter_map(|pid| Some((pid, proc::stat(pid)?)));
+        let (pid, stat) = known.filter(|(pid, stat)| stat.session == *pid).min_by_key(|(_, stat)| stat.started)?;
+        self.find(group, pid, stat.started)
+    }
+
     /// A service that no record tells of, but whose lock somebody holds: who that is, is told; no second copy is started.
-    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec) -> Option<Entry> {
+    pub(super) fn find_by_lock(&mut self, spec: &ServiceSpec, incarnation: u64) -> Option<Entry> {
         let group = &spec.group;
         if !hold::is_held(&self.config.data_dir, group) {
             return None;
@@ -117,7 +162,7 @@ impl Engine {
         let found = holders.iter().find_map(|(pid, started)| self.find(group, *pid, *started))?;
         self.cgroups.watch(group, &spec.launch.limits);
         let pids: Vec<u32> = holders.iter().map(|(pid, _)| *pid).collect();
-        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), 0, now());
+        let service = Service::foreign(spec.clone(), &pids, spec.launch.digest(), incarnation, now());
         Some(Entry::adopted(service, found, None))
     }
 
@@ -132,16 +177,5 @@ impl Engine {
             .or_else(|| proc::exit_of_zombie(record.pid, record.started))
             .or_else(|| pidfd_exit(pidfd.as_fd()));
         self.service_ended(group, exit.unwrap_or(Exit::Unknown));
-    }
-
-    /// Kills whoever holds a service's lock, where somebody does, and says so.
-    pub(super) fn kill_holders(&self, group: &GroupName) -> bool {
-        if !hold::is_held(&self.config.data_dir, group) {
-            return false;
-        }
-        for (pid, started) in hold::holders(&self.config.data_dir, group) {
-            proc::kill_verified(pid, started);
-        }
-        true
     }
 }

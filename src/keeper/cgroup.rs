@@ -257,6 +257,25 @@ impl Cgroups {
         Ok((place, notes))
     }
 
+    /// Where a command is to be that runs for a service which is there: in its group, so that it counts as the service's and
+    /// ends with it.
+    pub(super) fn beside(&self, group: &GroupName, limits: &Limits) -> Place {
+        let mut place = Place::default();
+        if let Some(base) = &self.unified {
+            let dir = base.join(group.to_string());
+            if self.births && self.fresh.contains(group) {
+                place.into = open_dir(&dir).ok();
+            } else {
+                place.join.extend(open_members(&dir));
+            }
+        }
+        let member_of = self.v1_member_of();
+        let wanted = |controller: &Controller| controller.is_limited(limits) || member_of == Some(*controller);
+        let v1 = self.v1.iter().filter(|(controller, _)| !self.given.contains(controller) && wanted(controller));
+        place.join.extend(v1.filter_map(|(_, base)| open_members(&base.join(group.to_string())).ok()));
+        place
+    }
+
     /// The hierarchy of version 1 by which membership is known, where the unified one is missing.
     fn v1_member_of(&self) -> Option<Controller> {
         let order = [Controller::Freezer, Controller::Pids, Controller::Memory, Controller::Cpu];
@@ -304,6 +323,11 @@ impl Cgroups {
         let first = self.unified.as_ref().or_else(|| self.v1.get(&Controller::Freezer));
         let others = self.v1.values().filter(move |base| Some(*base) != first);
         first.into_iter().chain(others).map(PathBuf::as_path)
+    }
+
+    /// Who is in a service's group.
+    pub(super) fn members(&self, group: &GroupName) -> Vec<u32> {
+        self.bases().next().map(|base| sweep::members(&base.join(group.to_string()))).unwrap_or_default()
     }
 
     /// Whether a process is in a service's group.

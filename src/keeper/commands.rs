@@ -109,7 +109,12 @@ impl Engine {
             may_mount: false,
             handed: Handed::default(),
         };
-        prepare(order, &self.rights, &self.config.data_dir)
+        let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
+        // Only where there is a process: what is left in a group keeps the next start waiting.
+        if let Some(entry) = entry.filter(|entry| entry.process.is_some()) {
+            plan.place = self.cgroups.beside(&entry.service.spec.group, &entry.service.spec.launch.limits);
+        }
+        Ok(plan)
     }
 
     /// A command has written something.
@@ -127,10 +132,8 @@ impl Engine {
     pub(super) fn command_timed_out(&mut self, id: u64) {
         let Some(command) = self.commands.get_mut(&id) else { return };
         command.timed_out = true;
-        for pid in proc::family(command.pid) {
-            if let Some(stat) = proc::stat(pid) {
-                proc::kill_verified(pid, stat.started);
-            }
+        for (pid, started) in proc::family(command.pid) {
+            proc::kill_verified(pid, started);
         }
         if let Some(group) = proc::pid_of(command.pid) {
             // It is our child and not yet waited for: the number is its group's.

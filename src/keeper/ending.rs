@@ -132,10 +132,8 @@ impl Engine {
     fn kill_orphans(&mut self) -> bool {
         let own = proc::children(std::process::id());
         for child in &own {
-            for pid in proc::family(*child) {
-                if let Some(stat) = proc::stat(pid) {
-                    proc::kill_verified(pid, stat.started);
-                }
+            for (pid, started) in proc::family(*child) {
+                proc::kill_verified(pid, started);
             }
         }
         !own.is_empty()

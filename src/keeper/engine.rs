@@ -82,7 +82,7 @@ pub(super) struct Engine {
     pub(super) program: PathBuf,
     pub(super) exchange: Option<Exchange>,
     /// Who is in which session, as found in this turn of the loop.
-    pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
+    pub(super) sessions: Option<BTreeMap<u32, Vec<(u32, u64)>>>,
 }
 
 impl Engine {
@@ -134,13 +134,7 @@ impl Engine {
             sessions: None,
         };
         engine.adopt_all(saved);
-        for (group, members) in engine.cgroups.populated() {
-            if !engine.services.contains_key(&group) {
-                say(&format!(
-                    "processes {members:?} of an earlier keeper are left in the cgroup of `{group}`; a start ends them first"
-                ));
-            }
-        }
+        engine.name_unrecorded();
         Ok(engine)
     }
 
@@ -245,6 +239,8 @@ impl Engine {
         let groups: Vec<GroupName> =
             self.services.iter().filter(|(_, entry)| due(entry.service.deadline())).map(|(group, _)| group.clone()).collect();
         for group in groups {
+            // What it has said counts first: a keeper that stood still must not take it for silence.
+            self.read_notify(&group);
             self.feed(&group, Event::Tick);
         }
         let late: Vec<u64> = self.commands.iter().filter(|(_, command)| due(command.deadline())).map(|(id, _)| *id).collect();
@@ -297,14 +293,14 @@ impl Engine {
     }
 }
 
-/// Both clocks. The one for waiting goes on while the machine sleeps, and never jumps.
+/// Both clocks. The one for waiting never jumps, and stands still while the machine sleeps: nobody could do anything then.
 pub(super) fn now() -> Now {
     let ms = |id| {
         let time = clock_gettime(id);
         let ms = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
         u64::try_from(ms).unwrap_or(0)
     };
-    Now { moment: Moment(ms(ClockId::Boottime)), wall: Timestamp(ms(ClockId::Realtime)) }
+    Now { moment: Moment(ms(ClockId::Monotonic)), wall: Timestamp(ms(ClockId::Realtime)) }
 }
 
 /// The keeper's own words, for whoever reads its standard error.

@@ -56,6 +56,13 @@ pub(super) fn is_held(data_dir: &Path, group: &GroupName) -> bool {
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
+/// Services whose lock somebody holds.
+pub(super) fn held(data_dir: &Path) -> Vec<GroupName> {
+    let files = fs::read_dir(data_dir.join("keeper").join("locks")).into_iter().flatten().flatten();
+    let groups = files.filter_map(|file| file.file_name().to_str()?.parse::<GroupName>().ok());
+    groups.filter(|group| is_held(data_dir, group)).collect()
+}
+
 /// Who holds a service's lock: process ids with their starts, the one first that leads them.
 pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let Ok(wanted) = fs::metadata(path(data_dir, group)) else { return Vec::new() };
@@ -70,7 +77,9 @@ pub(super) fn holders(data_dir: &Path, group: &GroupName) -> Vec<(u32, u64)> {
     let own = std::process::id();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != own);
-    let mut found: Vec<(u32, proc::Stat)> = pids.filter(has_it).filter_map(|pid| Some((pid, proc::stat(pid)?))).collect();
+    // Who it is comes first: one that gets the number of a holder that has ended is not taken for it.
+    let found = pids.filter_map(|pid| Some((pid, proc::stat(pid)?))).filter(|(pid, _)| has_it(pid));
+    let mut found: Vec<(u32, proc::Stat)> = found.collect();
     found.sort_by_key(|(pid, stat)| (stat.session != *pid, stat.started, *pid));
     found.into_iter().map(|(pid, stat)| (pid, stat.started)).collect()
 }

@@ -44,6 +44,9 @@ pub(super) struct Saved {
     pub(super) service: Service,
 }
 
+/// What a valid file says, its number, and the digest of its body.
+type Read = (Saved, u64, Digest);
+
 /// The folder of records.
 pub(super) struct Journal {
     dir: PathBuf,
@@ -51,11 +54,18 @@ pub(super) struct Journal {
     written: BTreeMap<GroupName, Written>,
 }
 
+impl Saved {
+    /// Whether a successor in this boot has anything to go on with; nothing outlives the boot that it was started in.
+    pub(super) fn goes_on(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id && !self.service.laid_down()
+    }
+}
+
 /// What is on disk of one service.
 #[derive(Clone, Copy)]
-struct Written {
+pub(super) struct Written {
     /// Which of the two files is the newer.
-    slot: usize,
+    pub(super) slot: usize,
     number: u64,
     /// Of the body alone: where it is unchanged, nothing is written.
     body: Digest,
@@ -65,7 +75,7 @@ struct Written {
 
 /// What is wrong with a file.
 #[derive(Debug, PartialEq)]
-enum Fault {
+pub(super) enum Fault {
     Missing,
     Damaged,
     Newer(u64),
@@ -81,17 +91,14 @@ impl Journal {
         let (mut all, mut words) = (Vec::new(), Vec::new());
         for group in journal.groups().map_err(failed)? {
             let slots = [0, 1].map(|slot| read_file(&journal.path(&group, slot), &group));
-            if let Some(version) = slots.iter().find_map(newer) {
-                return Err(KeeperError::Newer { path: dir, version, known: STATE_VERSION });
-            }
             let damaged = slots.iter().any(|slot| matches!(slot, Err(Fault::Damaged)));
-            let newest = slots.into_iter().enumerate().filter_map(|(slot, read)| Some((slot, read.ok()?)));
-            match newest.max_by_key(|(_, (_, number, _))| *number) {
-                Some((slot, (saved, number, body))) => {
+            let newest = newest(slots).map_err(|version| KeeperError::Newer { path: dir.clone(), version, known: STATE_VERSION });
+            match newest? {
+                Some((saved, written)) => {
                     if damaged {
                         words.push(format!("one of the two records of `{group}` is damaged; the other is taken"));
                     }
-                    journal.written.insert(group, Written { slot, number, body, done: saved.service.done });
+                    journal.written.insert(group, written);
                     all.push(saved);
                 }
                 None => words.push(format!(
@@ -122,15 +129,9 @@ impl Journal {
     /// Writes a service's state, where it has changed.
     pub(super) fn write(&mut self, service: &Service, started: Option<u64>) -> io::Result<()> {
         let group = &service.spec.group;
-        let body = print_body(service, started, &self.boot_id);
-        let digest = Digest::of(&body);
-        let last = self.written.get(group);
-        if last.is_some_and(|last| last.body == digest) {
-            return Ok(());
-        }
-        let (slot, number) = last.map_or((0, 1), |last| (1 - last.slot, last.number + 1));
-        let bytes = frame(STATE_VERSION, number, &body);
-        let mut file = File::options().write(true).create(true).truncate(false).open(self.path(group, slot))?;
+        let last = self.written.get(group).copied();
+        let Some((bytes, written)) = compose(last, service, started, &self.boot_id) else { return Ok(()) };
+        let mut file = File::options().write(true).create(true).truncate(false).open(self.path(group, written.slot))?;
         file.write_all(&bytes)?;
         // What is left behind the length that the frame tells means nothing, but would be read each time.
         file.set_len(bytes.len() as u64)?;
@@ -138,7 +139,7 @@ impl Journal {
             file.sync_all()?;
             File::open(&self.dir)?.sync_all()?;
         }
-        self.written.insert(group.clone(), Written { slot, number, body: digest, done: service.done });
+        self.written.insert(group.clone(), written);
         Ok(())
     }
 
@@ -153,11 +154,34 @@ impl Journal {
     }
 }
 
-fn newer<T>(read: &Result<T, Fault>) -> Option<u64> {
-    match read {
-        Err(Fault::Newer(version)) => Some(*version),
-        Ok(_) | Err(Fault::Missing | Fault::Damaged) => None,
+/// Of both files what counts, and where it stands; `Err` is the version of a newer program that has written one of them.
+pub(super) fn newest(slots: [Result<Read, Fault>; 2]) -> Result<Option<(Saved, Written)>, u64> {
+    let mut newest = None;
+    for (slot, read) in slots.into_iter().enumerate() {
+        match read {
+            Err(Fault::Newer(version)) => return Err(version),
+            Err(Fault::Missing | Fault::Damaged) => {}
+            Ok((saved, number, body)) => {
+                let written = Written { slot, number, body, done: saved.service.done };
+                if newest.as_ref().is_none_or(|(_, known): &(Saved, Written)| known.number < number) {
+                    newest = Some((saved, written));
+                }
+            }
+        }
     }
+    Ok(newest)
+}
+
+/// What is to be written of a service, and where, if anything is; `last` is what was.
+pub(super) fn compose(last: Option<Written>, service: &Service, started: Option<u64>, boot: &str) -> Option<(Vec<u8>, Written)> {
+    let body = print_body(service, started, boot);
+    let digest = Digest::of(&body);
+    if last.is_some_and(|last| last.body == digest) {
+        return None;
+    }
+    let (slot, number) = last.map_or((0, 1), |last| (1 - last.slot, last.number + 1));
+    let bytes = frame(STATE_VERSION, number, &body);
+    Some((bytes, Written { slot, number, body: digest, done: service.done }))
 }
 
 fn print_body(service: &Service, started: Option<u64>, boot_id: &str) -> Vec<u8> {
@@ -176,18 +200,18 @@ fn frame(version: u64, number: u64, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), format!("sum {sum}\n").as_bytes(), body].concat()
 }
 
-fn read_file(path: &Path, group: &GroupName) -> Result<(Saved, u64, Digest), Fault> {
-    let bytes = fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Fault::Missing,
-        _ => Fault::Damaged,
+fn read_file(path: &Path, group: &GroupName) -> Result<Read, Fault> {
+    let bytes = fs::read(path).map_err(|error| {
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        if missing { Fault::Missing } else { Fault::Damaged }
     })?;
     let read = parse(&bytes)?;
     // A file under another's name would make two of one.
     if read.0.service.spec.group == *group { Ok(read) } else { Err(Fault::Damaged) }
 }
 
-/// What a record says, its number, and the digest of its body.
-fn parse(bytes: &[u8]) -> Result<(Saved, u64, Digest), Fault> {
+/// Reads a file's bytes.
+pub(super) fn parse(bytes: &[u8]) -> Result<Read, Fault> {
     let (version, number, body) = unframe(bytes).ok_or(Fault::Damaged)?;
     if version > STATE_VERSION {
         return Err(Fault::Newer(version));
@@ -238,7 +262,6 @@ mod tests {
             launch: Launch { argv: vec!["/bin/true".to_owned()], ..Launch::default() },
             policy: Policy {
                 ready: crate::model::Ready::Notify,
-                // What a running process has said is not written down: see `Service::heard_again`.
                 watchdog: None,
                 kind: ServiceKind::Daemon,
                 stop_signal: Signal::TERM,
@@ -275,8 +298,7 @@ mod tests {
     #[test]
     fn it_reads_back_what_was_written() {
         let data = tempfile::tempdir().unwrap();
-        // A process that is being made without a number is no state between two turns of the loop.
-        for service in history().into_iter().filter(|service| !service.spawning() || service.pid().is_some()) {
+        for service in history() {
             open(data.path()).0.write(&service, service.pid().map(|_| 4242)).unwrap();
             let (_, found, words) = open(data.path());
             let [saved] = found.as_slice() else { panic!("{} records", found.len()) };

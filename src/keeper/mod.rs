@@ -6,9 +6,10 @@
 //!
 //! | file | question |
 //! | --- | --- |
-//! | `state.rs` | what follows from an event: pure, checked for all short sequences |
+//! | `state.rs` | what follows from an event: pure, and looked at in every state that there is |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
 //! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
+//! | `leftovers.rs` | who is left of a service, and their end |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
 //! | `link.rs`, `requests.rs`, `commands.rs`, `wire.rs` | the supervisor: its process, what it asks, what it is told |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
@@ -16,6 +17,7 @@
 //! | `adopt.rs` | what an earlier keeper has left |
 //! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
 //! | `ending.rs` | the end |
+//! | `tests.rs` | the keeper in a simulated kernel |
 //!
 //! To add something a supervisor may ask: a message in `wire.rs`, its row in `requests.rs`, and where it changes what a
 //! service does, an event in `state.rs`.
@@ -31,6 +33,7 @@ mod exchange;
 mod handover;
 mod hold;
 mod journal;
+mod leftovers;
 mod link;
 mod listen;
 mod lock;
@@ -45,6 +48,8 @@ mod rights;
 mod services;
 mod spawn;
 pub(crate) mod state;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use config::KeeperConfig;
@@ -75,4 +80,9 @@ pub fn resume(config: KeeperConfig, descriptor: i32) -> Result<std::process::Exi
     engine.take_over(handed);
     engine.run()?;
     Ok(std::process::ExitCode::SUCCESS)
+}
+
+/// All states of a service and what leads from each to the next, as the page of the site. `group` is any name.
+pub fn states_page(group: &crate::model::GroupName) -> String {
+    state::table::page(group)
 }

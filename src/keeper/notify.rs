@@ -219,6 +219,8 @@ impl Engine {
 
     /// Reads what a service has sent, a bounded part of it.
     pub(super) fn read_notify(&mut self, group: &GroupName) {
+        // It spoke as the program: that it has become one comes first.
+        self.read_status(group);
         for _ in 0..MESSAGES_PER_TURN {
             let mut buffer = [0; MESSAGE_MAX_BYTES];
             let Some(voice) = self.services.get(group).and_then(|entry| entry.voice.as_ref()) else { return };
@@ -255,13 +257,21 @@ impl Engine {
         }
         let mut after = entry.service.clone();
         let actions = after.on(Event::Told(words.clone()), context);
-        if after != entry.service || !actions.is_empty() {
-            self.feed(group, Event::Told(words));
+        if after == entry.service && actions.is_empty() {
+            return;
         }
+        if words.iter().all(|word| matches!(word, Word::Status(_) | Word::Watchdog)) {
+            // For people: told at once, and written down with whatever is written next.
+            entry.service = after;
+            (entry.dirty, entry.unsaved) = (true, true);
+            return;
+        }
+        self.feed(group, Event::Told(words));
     }
 
     /// A newline says that it is ready; an end without one that it will not say so any more.
     pub(super) fn read_ready_pipe(&mut self, group: &GroupName) {
+        self.read_status(group);
         let Some(voice) = self.services.get_mut(group).and_then(|entry| entry.voice.as_mut()) else { return };
         let Some((pipe, token)) = &voice.pipe else { return };
         let mut buffer = [0; READY_READ_BYTES];

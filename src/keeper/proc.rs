@@ -108,22 +108,24 @@ fn everyone() -> Vec<(u32, Stat)> {
     pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
-/// All live processes by the session that they belong to.
-pub(super) fn sessions() -> BTreeMap<u32, Vec<u32>> {
-    let mut sessions = BTreeMap::<u32, Vec<u32>>::new();
+/// All live processes, with their starts, by the session that they belong to.
+pub(super) fn sessions() -> BTreeMap<u32, Vec<(u32, u64)>> {
+    let mut sessions = BTreeMap::<u32, Vec<(u32, u64)>>::new();
     for (pid, stat) in everyone().into_iter().filter(|(_, stat)| !stat.zombie) {
-        sessions.entry(stat.session).or_default().push(pid);
+        sessions.entry(stat.session).or_default().push((pid, stat.started));
     }
     sessions
 }
 
-/// A process and all that descends from it.
-pub(super) fn family(root: u32) -> Vec<u32> {
-    let mut found = vec![root];
+/// A process and all that descends from it, with their starts. Each is seen as a child of one that was seen before, so that
+/// none is a stranger who got the number of one that has ended meanwhile.
+pub(super) fn family(root: u32) -> Vec<(u32, u64)> {
+    let mut found: Vec<(u32, u64)> = stat(root).map(|stat| (root, stat.started)).into_iter().collect();
     let mut at = 0;
-    while let Some(pid) = found.get(at) {
-        let more: Vec<u32> = children(*pid).into_iter().filter(|pid| !found.contains(pid)).collect();
-        found.extend(more);
+    while let Some((parent, _)) = found.get(at).copied() {
+        let new: Vec<u32> = children(parent).into_iter().filter(|pid| found.iter().all(|(known, _)| known != pid)).collect();
+        let own = new.into_iter().filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, stat)| stat.parent == parent);
+        found.extend(own.map(|(pid, stat)| (pid, stat.started)));
         at += 1;
     }
     found
@@ -213,7 +215,7 @@ mod tests {
     fn this_process_is_found() {
         let own = std::process::id();
         assert!(stat(own).is_some());
-        assert!(family(own).contains(&own));
+        assert!(family(own).contains(&(own, stat(own).unwrap().started)));
         assert!(!boot_id().unwrap().is_empty());
     }
 }

@@ -9,12 +9,13 @@ use super::adopt::Found;
 use super::engine::{Engine, Owner, now, say};
 use super::hold;
 use super::journal::Record;
+use super::leftovers::{self, Remains};
 use super::listen::Held;
 use super::log::Output;
 use super::mounts;
 use super::notify::Voice;
 use super::poller::{Source, Token};
-use super::proc::{self, Fit, Marks};
+use super::proc::{self, Marks};
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
 use crate::model::{Exit, GroupName, LogStream, MountMode, PublicationId, ServiceSpec, Signal, Timestamp, View};
@@ -93,7 +94,7 @@ impl Entry {
         Self { process: Some(process), marks: Some(marks), was_foreign, ..Self::new(service) }
     }
 
-    /// A service of an earlier keeper without a live process; of what it may have left, only its lock tells.
+    /// A service without a live process; of what an earlier keeper may have left of it, only cgroup and lock tell.
     pub(super) fn left_behind(service: Service, marks: Marks) -> Self {
         Self { marks: Some(marks), ..Self::new(service) }
     }
@@ -119,9 +120,12 @@ impl Engine {
     /// Adds a service that is not known yet.
     pub(super) fn add_service(&mut self, spec: &ServiceSpec) {
         let group = spec.group.clone();
-        let entry = match self.find_by_lock(spec) {
+        let entry = match self.find_by_lock(spec, 0) {
             Some(entry) => entry,
-            None => Entry::new(Service::new(spec.clone(), self.done.remove(&group), 0, now())),
+            None => {
+                let service = Service::new(spec.clone(), self.done.remove(&group), 0, now());
+                Entry::left_behind(service, marks_without_process(&group))
+            }
         };
         self.services.insert(group, entry);
     }
@@ -146,10 +150,17 @@ impl Engine {
 
     fn carry_out(&mut self, group: &GroupName, action: Action) -> Option<Event> {
         match action {
-            Action::Spawn => Some(match self.spawn(group) {
-                Ok(pid) => Event::Spawned { pid },
-                Err(why) => Event::SpawnFailed { why },
+            // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
+            Action::Spawn if self.cgroups.kill(group) => Some(Event::InTheWay {
+                why: "something of an earlier keeper's was still in its cgroup, and is killed first".to_owned(),
             }),
+            Action::Spawn => {
+                self.write_intent(group);
+                Some(match self.spawn(group) {
+                    Ok(pid) => Event::Spawned { pid },
+                    Err(why) => Event::SpawnFailed { why },
+                })
+            }
             Action::Signal(signal) => {
                 if let Err(why) = self.signal(group, signal) {
                     say(&why);
@@ -158,6 +169,14 @@ impl Engine {
             }
             Action::Clear => self.clear(group).then_some(Event::Cleared),
             Action::Show(view, signal) => Some(self.show(group, &view, signal)),
+        }
+    }
+
+    /// Before a process is made: a keeper that dies before it has written down which leaves it to be looked for.
+    fn write_intent(&mut self, group: &GroupName) {
+        if let Some(entry) = self.services.get(group) {
+            // Where this fails, so does the record that follows, and that says so.
+            let _ = self.journal.write(&entry.service, None);
         }
     }
 
@@ -223,10 +242,6 @@ impl Engine {
         let mut plan = prepare(order, &self.rights, &self.config.data_dir)?;
         let lock = hold::prepare(&self.config.data_dir, group).map_err(|error| format!("its lock cannot be made: {error}"))?;
         plan.lock = Some(lock);
-        // Nothing of ours is left when it comes to a start: only what an earlier keeper could not tell of.
-        if self.cgroups.kill(group) {
-            return Err("something of an earlier keeper's was still in its cgroup and is killed first".to_owned());
-        }
         let (place, notes) = self.cgroups.place(group, &spec.launch.limits)?;
         plan.place = place;
         plan.notes.extend(notes);
@@ -322,57 +337,16 @@ impl Engine {
 
     /// Kills all that is left of a service and says whether that is nothing.
     fn clear(&mut self, group: &GroupName) -> bool {
-        if self.services.get(group).is_some_and(|entry| entry.was_foreign.is_some()) && self.sessions.is_none() {
-            // Once for all that have ended before this turn: a session without a live member gets none any more.
-            self.sessions = Some(proc::sessions());
-        }
         let Some(entry) = self.services.get(group) else { return true };
         let Some(marks) = entry.marks.clone() else { return entry.process.is_none() };
-        let mut left = self.cgroups.kill(group) || entry.process.is_some();
-        let mut doomed = Vec::new();
-        if let Some(process) = &entry.process {
-            let pid = process.record.pid;
-            doomed.extend(proc::family(pid));
-            // Its process group bears its number, which is its own as long as it is not waited for (or the pidfd says so).
-            if pidfd_signal(process.pidfd.as_fd(), libc::SIGKILL).is_ok()
-                && let Some(id) = proc::pid_of(pid)
-            {
-                let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
-            }
-        }
-        if let (Some(started), Some(sessions)) = (entry.was_foreign, &self.sessions) {
-            let reused = |session: &u32| proc::stat(*session).is_some_and(|stat| stat.started != started);
-            let session = marks.session.filter(|session| !self.children.contains_key(session) && !reused(session));
-            doomed.extend(session.and_then(|session| sessions.get(&session).cloned()).unwrap_or_default());
-            left |= !doomed.is_empty();
-        }
-        let patient = entry.service.just_clearing(now().moment);
-        for (orphan, fit) in self.orphans_of(&marks) {
-            match fit {
-                Fit::Yes => {
-                    left = true;
-                    doomed.extend(proc::family(orphan));
-                }
-                // In a moment it is clear, unless it will never be.
-                Fit::Unclear => left |= patient,
-                Fit::No => {}
-            }
-        }
-        for pid in doomed {
-            if let Some(stat) = proc::stat(pid).filter(|_| !self.children.contains_key(&pid)) {
-                proc::kill_verified(pid, stat.started);
-            }
-        }
-        left |= !left && self.kill_holders(group);
-        !left
-    }
-
-    /// Children that came to us as orphans, and whether they belong to a service. Whatever a service leaves behind has such a one on top.
-    fn orphans_of(&self, marks: &Marks) -> Vec<(u32, Fit)> {
-        let mut marks = marks.clone();
-        marks.session = marks.session.filter(|session| !self.children.contains_key(session));
-        let orphans = proc::children(std::process::id()).into_iter().filter(|pid| !self.children.contains_key(pid));
-        orphans.map(|pid| (pid, marks.fit(pid))).collect()
+        let remains = Remains {
+            group: group.clone(),
+            marks,
+            main: entry.process.as_ref().map(|process| process.record.pid),
+            was_foreign: entry.was_foreign,
+            patient: entry.service.just_clearing(now().moment),
+        };
+        leftovers::clear(self, &remains)
     }
 
     /// After children were collected: is anything gone that was waited for?
@@ -429,7 +403,7 @@ pub(super) fn marks_without_process(group: &GroupName) -> Marks {
 }
 
 /// The mark in the environment of all that a service starts.
-fn variable(group: &GroupName) -> String {
+pub(super) fn variable(group: &GroupName) -> String {
     format!("TAGFALL_GROUP={group}")
 }
 

@@ -14,7 +14,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::cgroup::Place;
@@ -191,8 +191,9 @@ impl Plan {
         let failed = |error: io::Error| format!("no process can be made for it: {error}");
         let (status, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
         let report = self.handed.out_of_the_way(report).map_err(failed)?;
+        let keeper = rustix::process::getpid();
         let child = |born| {
-            let (step, error) = self.become_program(one_thread, born);
+            let (step, error) = self.become_program(one_thread, keeper, born);
             let [a, b, c, d] = error.raw_os_error().unwrap_or(0).to_le_bytes();
             // If even this cannot be said, the exit code remains.
             let _ = rustix::io::write(&report, &[step as u8, a, b, c, d]);
@@ -218,15 +219,16 @@ impl Plan {
     }
 
     /// Only returns where a step failed. Runs in the child.
-    fn become_program(&self, one_thread: &OneThread, born: bool) -> (Step, io::Error) {
-        match self.steps(one_thread, born) {
+    fn become_program(&self, one_thread: &OneThread, keeper: Pid, born: bool) -> (Step, io::Error) {
+        match self.steps(one_thread, keeper, born) {
             Ok(never) => match never {},
             Err(failure) => failure,
         }
     }
 
-    fn steps(&self, one_thread: &OneThread, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
+    fn steps(&self, one_thread: &OneThread, keeper: Pid, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
         let at = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        self.live_with(keeper).map_err(|error| (Step::Lock, error))?;
         self.place.enter(born).map_err(|error| (Step::Group, error))?;
         super::oom::set(&self.oom_score);
         rustix::process::setsid().map_err(at(Step::Session))?;
@@ -235,7 +237,7 @@ impl Plan {
         }
         // Kernels before 5.11 do not know it; all descriptors of the keeper close on exec by themselves.
         let _ = close_on_exec_from(3);
-        self.lock.as_ref().map_or(Ok(()), super::hold::take).map_err(|error| (Step::Lock, error))?;
+        self.take_lock().map_err(|error| (Step::Lock, error))?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         self.place_mounts()?;
         rustix::process::setrlimit(Resource::Nofile, self.open_files).map_err(at(Step::Limits))?;
@@ -272,6 +274,21 @@ impl Plan {
             strict.filter().map_err(|error| (Step::Calls, error))?;
         }
         Err((Step::Program, self.handed.exec(&self.image)))
+    }
+
+    /// Until it holds its lock, it ends with the keeper that has made it: the next one could not know of it.
+    fn live_with(&self, keeper: Pid) -> io::Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        if rustix::process::getppid() == Some(keeper) { Ok(()) } else { Err(rustix::io::Errno::OWNERDEAD.into()) }
+    }
+
+    fn take_lock(&self) -> io::Result<()> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        super::hold::take(lock)?;
+        Ok(rustix::process::set_parent_process_death_signal(None)?)
     }
 
     fn place_mounts(&self) -> Result<(), (Step, io::Error)> {

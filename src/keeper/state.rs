@@ -2,14 +2,17 @@
 //!
 //! Pure: it starts, signals and reads nothing; it says what is to be done, and is told what happened. The rule that it keeps
 //! above all: `Spawn` is only ever said when nothing of an earlier process is left.
-//! To add an event: a variant of [`Event`] and its row in [`Service::on`]; `tests.rs` runs through all short sequences.
+//! To add an event: a variant of [`Event`] and its row in [`Service::on`], and a cause in `walk.rs`, which goes through all
+//! states: the tests look at each step of it, and `table.rs` prints it.
 
 pub(super) mod notify;
 mod report;
 mod resumed;
 mod saved;
+pub(super) mod table;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::time::Duration;
 
@@ -67,6 +70,8 @@ pub(crate) enum Event {
     Spawned { pid: u32 },
     /// It could not be started; if there was a process, its end follows.
     SpawnFailed { why: String },
+    /// No process was made: something of an earlier one that nobody knew of is there, and is killed first.
+    InTheWay { why: String },
     /// Its process has become the program.
     Started { mode: MountMode, publication: Option<PublicationId>, notes: String },
     /// It sees this publication now, or why not.
@@ -82,7 +87,7 @@ pub(crate) enum Event {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Make a process for the spec; `Spawned` or `SpawnFailed` follows at once.
+    /// Make a process for the spec; `Spawned`, `SpawnFailed` or `InTheWay` follows at once.
     Spawn,
     /// Send a signal to the main process.
     Signal(Signal),
@@ -222,6 +227,7 @@ impl Service {
                 Vec::new()
             }
             Event::SpawnFailed { why } => self.spawn_failed(why, context),
+            Event::InTheWay { why } => self.in_the_way(why, context),
             Event::Started { mode, publication, notes } => self.started((mode, publication, notes), context),
             Event::Shown { publication, failed } => self.shown(publication, failed),
             Event::Exited(exit) => self.exited(exit, context),
@@ -370,6 +376,13 @@ impl Service {
         Vec::new()
     }
 
+    fn in_the_way(&mut self, why: String, context: Context) -> Vec<Action> {
+        let now = context.now.moment;
+        self.trouble = why;
+        self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_SOON), stuck: false };
+        vec![Action::Clear]
+    }
+
     fn started(&mut self, how: (MountMode, Option<PublicationId>, String), context: Context) -> Vec<Action> {
         (self.mode, self.publication, self.notes) = how;
         let Phase::Spawning { .. } = self.phase else { return Vec::new() };
@@ -399,7 +412,12 @@ impl Service {
             self.last_exit = Some(exit);
         }
         self.next = match self.phase {
-            Phase::Spawning { .. } => self.retry(None, context),
+            Phase::Spawning { .. } => {
+                if !self.start_failed {
+                    self.trouble = format!("it ended with {exit} before it had become the program");
+                }
+                self.retry(None, context)
+            }
             Phase::Up { ready, .. } => self.after_exit(exit, ready, context),
             Phase::Foreign => self.next,
             Phase::Stopping { .. } => {

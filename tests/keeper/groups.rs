@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{Skipped, need};
-use tagfall::keeper::wire::Request;
+use tagfall::keeper::wire::{Command, Message, Request};
 use tagfall::model::{Exit, GroupName, ServiceState};
 
 use crate::stage::{NOBODY, Stage, alive, is_root, shell, signal, wait_until};
@@ -130,6 +130,82 @@ fn a_service_that_eats_memory_dies_alone_and_it_is_said() {
     signal(running.pid.unwrap(), KILL);
     let next = stage.wait_for(&spec.group, |report| report.incarnation > running.incarnation);
     assert_eq!(next.last_exit, Some(Exit::Signal(tagfall::model::Signal::KILL)));
+}
+
+#[test]
+fn an_adopted_service_dies_of_its_memory_or_is_stopped_whole_as_before() {
+    let mut stage = Stage::new();
+    if need_groups(&mut stage).is_err() {
+        return;
+    }
+    let go = stage.data.join("go");
+    let eats = format!("while ! test -e {}; do sleep 0.05; done; a=aaaaaaaaaaaaaaaa; while :; do a=$a$a; done", go.display());
+    let mut hungry = shell("adopted-hungry", &eats);
+    hungry.launch.limits.memory = Some(64 << 20);
+    let family = shell("adopted-family", "env -i setsid sh -c 'sleep 1000 & exec sleep 1000' & exec sleep 1000");
+    stage.run(&hungry);
+    stage.run(&family);
+    let limited = stage.wait_state(&hungry.group, ServiceState::Running);
+    stage.wait_state(&family.group, ServiceState::Running);
+    wait_until("all of the family is there", || (members(&family.group).len() >= 3).then_some(()));
+    let before = [&hungry, &family].map(|spec| stage.reports[&spec.group].clone());
+    stage.replace_keeper();
+    assert_eq!([&hungry, &family].map(|spec| stage.reports[&spec.group].clone()), before);
+    stage.ask(&Request::Stop { group: family.group.clone() }).unwrap();
+    stage.wait_state(&family.group, ServiceState::Stopped);
+    assert_eq!(members(&family.group), Vec::<u32>::new());
+    if need_limit(&limited.message, "memory").is_err() {
+        return;
+    }
+    std::fs::write(&go, "").unwrap();
+    let report = stage.wait_for(&hungry.group, |report| report.incarnation > 1 || report.state == ServiceState::Backoff);
+    assert_eq!(report.last_exit, Some(Exit::OutOfMemory { limit: Some(64 << 20) }));
+}
+
+#[test]
+fn a_command_runs_in_the_group_of_its_service_and_ends_with_it() {
+    let mut stage = Stage::new();
+    if need_groups(&mut stage).is_err() {
+        return;
+    }
+    let mut spec = shell("asked-inside", "exec sleep 1000");
+    spec.launch.limits.pids = Some(6);
+    stage.run(&spec);
+    let running = stage.wait_state(&spec.group, ServiceState::Running);
+    let command = |script: &str| Command {
+        group: Some(spec.group.clone()),
+        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        timeout: Duration::from_secs(20),
+        ..Command::default()
+    };
+    for _ in 0..2 {
+        let outcome = stage.exec(command("cat /proc/self/cgroup")).unwrap();
+        assert!(outcome.output.lines().any(|line| line.ends_with(&format!("/{}", spec.group))), "{}", outcome.output);
+        // The same under a keeper that has not made the group.
+        stage.replace_keeper();
+    }
+    if need_limit(&running.message, "pids").is_ok() {
+        let many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait";
+        let outcome = stage.exec(command(many)).unwrap();
+        assert!(outcome.output.contains("fork"), "{}", outcome.output);
+    }
+    let asked = stage.send(&Request::Exec(Box::new(command("setsid sleep 1000 & exec sleep 1000"))));
+    wait_until("the command is there", || (members(&spec.group).len() >= 3).then_some(()));
+    stage.ask(&Request::Stop { group: spec.group.clone() }).unwrap();
+    stage.wait_state(&spec.group, ServiceState::Stopped);
+    assert_eq!(members(&spec.group), Vec::<u32>::new());
+    let exit = stage.next_where("how the command ended", |message| match message {
+        Message::ExecDone { attempt, outcome } if *attempt == asked => Some(outcome.exit),
+        Message::Hello(_)
+        | Message::Report(_)
+        | Message::Gone(_)
+        | Message::SnapshotEnd
+        | Message::Reply { .. }
+        | Message::ExecDone { .. }
+        | Message::Shutdown => None,
+    });
+    assert_eq!(exit, Exit::Signal(tagfall::model::Signal::KILL));
+    assert_eq!(stage.reports[&spec.group].incarnation, 1);
 }
 
 #[test]

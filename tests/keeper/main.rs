@@ -8,9 +8,11 @@ mod groups;
 mod life;
 mod listening;
 mod notify;
+mod protocol;
 mod rights;
 mod stage;
 mod strict;
+mod successor;
 mod views;
 
 /// What the keeper starts as its supervisor: see `stage`.

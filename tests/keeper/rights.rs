@@ -86,7 +86,7 @@ fn turns_on_the_processor_are_as_whoever_started_the_keeper_had_them() {
     stage.run(&spec);
     let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
     assert_eq!(slice(pid), Some(usual));
-    let keeper = slice(stage.keeper_pid()).unwrap();
+    let keeper = slice(stage.keeper.id()).unwrap();
     assert!(keeper.parse::<u64>().unwrap() <= 1_000_000, "{keeper}");
 }
 

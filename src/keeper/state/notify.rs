@@ -6,13 +6,17 @@
 use std::time::Duration;
 
 use super::{Action, Context, Phase, Service};
-use crate::model::{Moment, Policy, Signal};
+use crate::keeper::wire::{FieldError, Fields, Writer};
+use crate::model::{Moment, Policy, ServiceKind, Signal};
 
 /// The most time that one message can ask for.
 const EXTEND_MAX: Duration = Duration::from_secs(3600);
 
 /// What ends a service that has fallen silent: a default action that leaves a core behind, where cores are kept.
 const SILENT_SIGNAL: Signal = Signal(6);
+
+/// So late a silence is noticed only where the keeper, or the whole machine, stood still: that says nothing of the service.
+const NOTICED_LATE: Duration = Duration::from_secs(1);
 
 /// So often a status alone is taken over; one that floods us with them is not passed on word by word.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
@@ -70,6 +74,43 @@ impl Told {
         self.watchdog.and_then(|(span, heard)| heard.map(|heard| heard.after(span)))
     }
 
+    /// Writes what a successor must know: above all what its process was promised, and what it has asked for.
+    pub(super) fn save(&self, writer: &mut Writer) {
+        for (tag, flag) in [(1, self.reloading), (2, self.stopping), (3, self.silent)] {
+            if flag {
+                writer.u64(tag, 1);
+            }
+        }
+        if !self.status.is_empty() {
+            writer.text(4, &self.status);
+        }
+        for (tag, span) in [(5, self.watchdog.map(|(span, _)| span)), (6, self.extended)] {
+            if let Some(span) = span {
+                writer.duration(tag, span);
+            }
+        }
+    }
+
+    /// Reads what [`Told::save`] wrote. Its watchdog is not in force before it can be heard again.
+    pub(super) fn restore(fields: Fields<'_>) -> Result<Self, FieldError> {
+        let flag = |tag| Ok(fields.optional(tag, Fields::u64)?.is_some_and(|value| value != 0));
+        Ok(Self {
+            reloading: flag(1)?,
+            stopping: flag(2)?,
+            silent: flag(3)?,
+            status: fields.optional(4, Fields::text)?.unwrap_or_default(),
+            status_at: None,
+            watchdog: fields.optional(5, Fields::duration)?.map(|span| (span, None)),
+            extended: fields.optional(6, Fields::duration)?,
+        })
+    }
+
+    /// What tells two of them apart where a decision is made.
+    pub(super) fn flags(&self) -> [bool; 5] {
+        let heard = self.watchdog.is_some_and(|(_, heard)| heard.is_some());
+        [self.reloading, self.stopping, self.silent, self.watchdog.is_some(), heard]
+    }
+
     /// For people.
     pub(super) fn words(&self) -> String {
         let stopping = if self.stopping { "it says that it is ending" } else { "" };
@@ -79,9 +120,8 @@ impl Told {
 }
 
 impl Service {
-    /// It is heard again after a change of keepers: its watchdog counts from now on.
+    /// It is heard again after a change of keepers: its watchdog, if it was promised one, counts from now on.
     pub(in crate::keeper) fn heard_again(&mut self, now: Moment) {
-        self.told = Told::new(&self.spec.policy);
         if matches!(self.phase, Phase::Up { ready: Some(_), .. }) {
             self.told.watch_from(now);
         }
@@ -114,7 +154,8 @@ impl Service {
                     let kill_at = kill_at.max(now.after(span.min(EXTEND_MAX)));
                     self.phase = Phase::Stopping { kill_at, killed: None };
                 }
-                (Word::MainPid(pid), Phase::Up { .. } | Phase::Stopping { .. }) => self.pid = Some(pid),
+                // Whoever carries this out has taken it already: both must mean the same process, wherever this stands.
+                (Word::MainPid(pid), _) if self.pid.is_some() => self.pid = Some(pid),
                 // Stray, repeated, or too late.
                 (_, _) => {}
             }
@@ -130,7 +171,10 @@ impl Service {
             self.told.watchdog = None;
             return Vec::new();
         }
-        if heard.is_none_or(|heard| context.now.moment.since(heard) < span) {
+        let now = context.now.moment;
+        let Some(silent) = heard.map(|heard| now.since(heard)).filter(|silent| *silent >= span) else { return Vec::new() };
+        if silent - span > NOTICED_LATE {
+            self.told.watch_from(now);
             return Vec::new();
         }
         self.end_silent(format!("its watchdog heard nothing for {} ms", span.as_millis()), context)
@@ -138,6 +182,7 @@ impl Service {
 
     fn end_silent(&mut self, why: String, context: Context) -> Vec<Action> {
         let Phase::Up { ready, .. } = self.phase else { return Vec::new() };
+        let ready = ready.filter(|_| self.spec.policy.kind == ServiceKind::Daemon);
         self.next = self.retry(ready, context);
         self.pending = None;
         self.trouble = why;
@@ -152,7 +197,7 @@ impl Service {
 mod tests {
     use super::*;
     use crate::keeper::state::Event;
-    use crate::model::{Backoff, Digest, Exit, Launch, MountMode, Now, Ready, ServiceKind, ServiceSpec, ServiceState, Timestamp};
+    use crate::model::{Backoff, Digest, Exit, Launch, MountMode, Now, Ready, ServiceSpec, ServiceState, Timestamp};
 
     fn at(ms: u64) -> Context {
         Context { now: Now { moment: Moment(ms), wall: Timestamp(ms) }, roll: 0 }
@@ -234,6 +279,48 @@ mod tests {
     }
 
     #[test]
+    fn a_silence_that_is_noticed_late_is_the_keepers_own() {
+        let mut service = up(Some(Duration::from_secs(2)));
+        tell(&mut service, 0, &[Word::Ready]);
+        assert_eq!(service.on(Event::Tick, at(60_000)), []);
+        assert_eq!((service.state(), service.deadline()), (ServiceState::Running, Some(Moment(62_000))));
+        assert_eq!(service.on(Event::Tick, at(62_010)), [Action::Signal(SILENT_SIGNAL)]);
+    }
+
+    #[test]
+    fn a_successor_knows_what_was_said_and_what_was_promised() {
+        use crate::keeper::wire::{Fields, Writer};
+        let mut service = up(Some(Duration::from_secs(2)));
+        tell(&mut service, 0, &[Word::Extend(Duration::from_secs(90))]);
+        tell(&mut service, 1, &[Word::Ready]);
+        tell(&mut service, 2, &[Word::Reloading, Word::Status("half way".to_owned())]);
+        // From now on nobody asks for a watchdog any more; who runs was promised that it must speak.
+        let policy = Policy { watchdog: None, ..service.spec.policy };
+        service.on(Event::Amend { revision: Digest::of(b"2"), release: String::new(), policy }, at(3));
+        let mut writer = Writer::default();
+        service.save(&mut writer);
+        let bytes = writer.finish();
+        let mut next = Service::restore(Fields::parse(&bytes).unwrap(), at(9_000).now).unwrap();
+        assert_eq!(next.take_up(Some((7, MountMode::Symlink)), at(9_000)), None);
+        assert_eq!(next.report(at(9_000).now), service.report(at(9_000).now));
+        // Silence counts from when it can be heard again.
+        assert_eq!(next.deadline(), None);
+        next.heard_again(Moment(9_000));
+        assert_eq!(next.deadline(), Some(Moment(11_000)));
+        // The other way round: who was promised nothing is not expected to speak.
+        let mut service = up(None);
+        tell(&mut service, 0, &[Word::Ready]);
+        let policy = Policy { watchdog: Some(Duration::from_secs(2)), ..service.spec.policy };
+        service.on(Event::Amend { revision: Digest::of(b"2"), release: String::new(), policy }, at(3));
+        let mut writer = Writer::default();
+        service.save(&mut writer);
+        let bytes = writer.finish();
+        let mut next = Service::restore(Fields::parse(&bytes).unwrap(), at(4).now).unwrap();
+        next.heard_again(Moment(9_000));
+        assert_eq!(next.deadline(), None);
+    }
+
+    #[test]
     fn a_watchdog_that_is_no_longer_asked_for_ends_nothing() {
         let mut service = up(Some(Duration::from_secs(2)));
         tell(&mut service, 0, &[Word::Ready]);
@@ -254,6 +341,18 @@ mod tests {
         service.on(Event::Stop, at(7_000));
         tell(&mut service, 8_000, &[Word::Extend(Duration::from_secs(60))]);
         assert_eq!(service.deadline(), Some(Moment(68_000)));
+    }
+
+    #[test]
+    fn another_main_process_is_taken_wherever_there_is_one() {
+        let mut service = up(None);
+        service.on(Event::Restart, at(1));
+        service.on(Event::Exited(Exit::Code(0)), at(2));
+        service.on(Event::Cleared, at(2));
+        service.on(Event::Spawned { pid: 8 }, at(2));
+        // Heard before its start was: whoever carries it out has taken it.
+        tell(&mut service, 3, &[Word::MainPid(9)]);
+        assert_eq!(service.pid(), Some(9));
     }
 
     #[test]

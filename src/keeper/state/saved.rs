@@ -2,11 +2,12 @@
 //!
 //! To add a field of [`Service`] that must outlive the keeper: a new tag, with a meaning where it is missing.
 
-use super::{Context, Next, Phase, Service};
+use super::notify::Told;
+use super::{Context, Event, Next, Phase, Service};
 use crate::keeper::wire::{
     FieldError, Fields, Writer, read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec,
 };
-use crate::model::{Moment, MountMode, Now, Timestamp};
+use crate::model::{Exit, Moment, MountMode, Now, Timestamp};
 
 impl Service {
     /// Writes all that a successor needs.
@@ -30,6 +31,7 @@ impl Service {
         if let Some(done) = self.done {
             writer.bytes(17, done.as_bytes());
         }
+        writer.record(18, |inner| self.told.save(inner));
     }
 
     /// Reads what [`Service::save`] wrote, in the same boot: its moments still mean what they meant.
@@ -39,11 +41,11 @@ impl Service {
         let fresh = Self::new(read_spec(fields.record(1)?)?, done, fields.u64(5)?, now);
         let pid = fields.optional(4, narrow)?;
         let phase = read_phase(fields.record(2)?)?;
-        let needs_process =
-            matches!(phase, Phase::Spawning { .. } | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Foreign) && pid.is_none();
-        let clearing = Phase::Clearing { since: now.moment, look_at: now.moment, stuck: false };
+        // Older records do not hold it: then it is as it was told when it was started.
+        let told = fields.optional(18, |fields, tag| Told::restore(fields.record(tag)?))?;
         Ok(Self {
-            phase: if needs_process { clearing } else { phase },
+            told: told.unwrap_or_else(|| Told::new(&fresh.spec.policy)),
+            phase,
             next: read_next(fields.record(3)?)?,
             pid,
             restarts: fields.u64(6)?,
@@ -78,21 +80,43 @@ impl Service {
         matches!(self.phase, Phase::Spawning { .. })
     }
 
-    /// Its process was found alive by a successor, seeing its publication as `mode` says. Whether a start has worked was
-    /// told to the keeper that is gone: it lives, so it has.
-    pub(in crate::keeper) fn adopt(&mut self, mode: MountMode, context: Context) {
-        if !self.spawning() {
-            return;
-        }
+    /// Whether a process was about to be made for it, of which nothing more is known: the one that holds its lock, then.
+    pub(in crate::keeper) fn may_have_forked(&self) -> bool {
+        self.spawning() && self.pid.is_none()
+    }
+
+    /// Whether nothing of it should be there at all.
+    pub(in crate::keeper) fn expects_nobody(&self) -> bool {
+        self.at_rest() || matches!(self.phase, Phase::Backoff { .. })
+    }
+
+    /// A successor has looked for its main process: `found` is that and how it sees its publication. What follows from a
+    /// process that is gone is an event.
+    #[must_use]
+    pub(in crate::keeper) fn take_up(&mut self, found: Option<(u32, MountMode)>, context: Context) -> Option<Event> {
         let now = context.now.moment;
-        self.mode = mode;
-        self.phase = if self.start_failed {
-            Phase::Stopping { kill_at: now, killed: None }
-        } else {
-            self.trouble.clear();
-            self.since = context.now.wall;
-            Phase::Up { since: now, ready: self.spec.policy.ready_when_started.then_some(now) }
+        let Some((pid, mode)) = found else {
+            if self.pid.is_some() {
+                return Some(Event::Exited(Exit::Unknown));
+            }
+            if matches!(self.phase, Phase::Spawning { .. } | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Foreign) {
+                self.phase = Phase::Clearing { since: now, look_at: now, stuck: false };
+            }
+            return None;
         };
+        self.pid = Some(pid);
+        if self.spawning() {
+            // Whether the start has worked was told to the keeper that is gone. It lives, so it has.
+            self.mode = mode;
+            self.phase = if self.start_failed {
+                Phase::Stopping { kill_at: now, killed: None }
+            } else {
+                self.trouble.clear();
+                self.since = context.now.wall;
+                Phase::Up { since: now, ready: self.spec.policy.ready_when_started.then_some(now) }
+            };
+        }
+        None
     }
 }
 
@@ -114,6 +138,9 @@ fn write_phase(writer: &mut Writer, phase: Phase) {
             writer.u64(tag, moment.0);
         }
     }
+    if let Phase::Clearing { stuck: true, .. } = phase {
+        writer.u64(4, 1);
+    }
 }
 
 fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
@@ -127,7 +154,10 @@ fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
         4 => Phase::Spawning { by: first()? },
         5 => Phase::Up { since: first()?, ready: second },
         6 => Phase::Stopping { kill_at: first()?, killed: second },
-        7 => Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck: false },
+        7 => {
+            let stuck = fields.optional(4, Fields::u64)?.is_some();
+            Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck }
+        }
         8 => Phase::Foreign,
         _ => return Err(FieldError::Invalid(1)),
     })

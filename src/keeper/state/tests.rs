@@ -1,5 +1,6 @@
-//! Every short sequence of events, and the rules one by one.
+//! Every state and every short sequence of events, and the rules one by one.
 
+use super::walk::{Cause, Step as Stride, walk};
 use super::*;
 use crate::model::{Backoff, Launch, Policy, ServiceState};
 
@@ -363,4 +364,57 @@ fn delays_stay_between_their_bounds() {
         assert!(delay >= Duration::from_millis(100) && delay <= Duration::from_secs(30), "{delay:?}");
     }
     assert_eq!(delay(Duration::ZERO, Duration::ZERO, 0, 0), DELAY_MIN);
+}
+
+fn check_stride(stride: &Stride) {
+    let Stride { from, cause: _, to, actions } = stride;
+    let (before, after) = (&from.service, &to.service);
+    let spawns = actions.iter().filter(|action| **action == Action::Spawn).count();
+    let signals = actions.iter().any(|action| matches!(action, Action::Signal(_)));
+    // A process is only made where nothing of an earlier one can be there, and one at a time.
+    assert!(spawns <= 1 && (spawns == 0 || !to.main && !to.left && !from.forking), "a second copy: {stride}");
+    assert!(spawns == 0 || after.incarnation == before.incarnation + 1, "{stride}");
+    assert!(!signals || from.main, "a signal to nobody: {stride}");
+    if !to.forking {
+        assert_eq!(after.pid().is_some(), to.main, "belief and world differ: {stride}");
+        assert!(!to.left || !after.expects_nobody(), "it is said to be at rest, and may live: {stride}");
+        let waits = to.main || after.deadline().is_some();
+        assert!(waits || after.at_rest(), "nothing would ever wake it: {stride}");
+    }
+    assert!(after.at_rest() || after.deadline().is_some() || matches!(after.phase, Phase::Up { .. } | Phase::Foreign));
+    // Whoever has to look must be told why.
+    let silent = after.report(at(to.now.0).now).message.is_empty();
+    let tells = matches!(after.phase, Phase::Backoff { .. } | Phase::Failed | Phase::Foreign) || after.stuck();
+    assert!(!tells || !silent, "it says nothing: {stride}");
+    check_ends(stride);
+}
+
+fn check_ends(Stride { from, cause, to, actions }: &Stride) {
+    let (before, after) = (&from.service, &to.service);
+    let asked = matches!(cause, Cause::RunSame | Cause::RunRevised | Cause::RunOther | Cause::Restart);
+    if matches!(before.phase, Phase::Failed | Phase::Done | Phase::Stopped) {
+        assert!(asked || !actions.contains(&Action::Spawn), "{cause:?} started it");
+    }
+    if before.phase == Phase::Failed && *cause == Cause::RunSame {
+        assert_eq!(after.phase, Phase::Failed);
+    }
+    if matches!(cause, Cause::NextKeeper | Cause::NextKeeperTooLate) {
+        assert!(!actions.contains(&Action::Spawn) && !actions.iter().any(|action| matches!(action, Action::Signal(_))));
+        assert!(*cause == Cause::NextKeeperTooLate || (before.incarnation, before.launch) == (after.incarnation, after.launch));
+        assert!(*cause == Cause::NextKeeperTooLate || after.pid() == before.pid());
+        let known = before.state() == after.state() || matches!(before.phase, Phase::Spawning { .. });
+        assert!(*cause == Cause::NextKeeperTooLate || known, "{:?} became {:?}", before.phase, after.phase);
+    }
+}
+
+#[test]
+fn in_every_state_that_there_is_the_rules_hold() {
+    for kind in [ServiceKind::Daemon, ServiceKind::Task] {
+        let mut strides = 0;
+        walk(&"web".parse().unwrap(), kind, |stride| {
+            strides += 1;
+            check_stride(stride);
+        });
+        assert!(strides > 10_000, "only {strides} steps were possible");
+    }
 }

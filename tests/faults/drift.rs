@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use common::{LONG, SHORT, Skipped, Tagfall, wait_for, wait_until};
@@ -12,18 +11,21 @@ use crate::host::{Host, text};
 /// Nobody's ids on Debian and most others.
 const NOBODY: &str = "65534";
 
-/// Edits a published file as somebody in a hurry would: the file is read-only, so it is replaced.
-fn edit(file: &Path) {
-    let folder = fs::canonicalize(file.parent().unwrap()).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::remove_file(folder.join(file.file_name().unwrap())).unwrap();
-    fs::write(folder.join(file.file_name().unwrap()), "edited\n").unwrap();
+/// Edits a published file as an editor does: a new one takes its name, in one step.
+///
+/// The read-only folder stays as it is (both tests are run by root): whoever changes its mode first
+/// is put back for that, and edits a copy that is no longer in use.
+fn edit(host: &Host, name: &str) {
+    let folder = fs::canonicalize(host.mount()).unwrap();
+    let written = host.path("edited");
+    fs::write(&written, "edited\n").unwrap();
+    fs::rename(&written, folder.join(name)).unwrap();
 }
 
 /// A hand edit of `a.conf` is told and put back, and the process does not notice.
 fn edited_and_put_back(host: &Host) {
     let (before, pid) = (host.files(), host.pid());
-    edit(&host.mount().join("a.conf"));
+    edit(host, "a.conf");
     wait_for("the edit is put back", LONG, || {
         let now = host.files();
         if now == before { Ok(()) } else { Err(format!("{now:?}")) }

@@ -275,6 +275,14 @@ pub mod process {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Closes all descriptors from `first` on. Only for a child that uses none of them any more: it takes them away from their
+    /// owners.
+    pub fn close_from(_child: &OneThread, first: u32) -> io::Result<()> {
+        #[expect(unsafe_code, reason = "the caller is a child that ends without using or dropping what is closed")]
+        let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Puts a copy of a descriptor at a number, in the place of whatever is there, and open over exec. Only for a child
     /// that is about to exec: it may take a descriptor away from its owner.
     pub fn place_fd(_child: &OneThread, fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {

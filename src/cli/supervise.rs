@@ -181,10 +181,10 @@ struct Handed {
     place: SettingsArgs,
     /// Where the keeper has its data: a folder for this supervisor's life, whatever the file says by now.
     #[arg(long)]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     /// Where to listen, unless the file says otherwise: the default is that of whoever started the keeper.
     #[arg(long)]
-    socket: PathBuf,
+    socket: Option<PathBuf>,
     #[arg(long, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -195,8 +195,8 @@ pub(super) fn supervise(args: Vec<OsString>) -> Result<Exit, CliError> {
         .map_err(|error| CliError::usage(error.to_string(), "only the keeper starts this command: `tagfall supervise`"))?;
     super::log::start(handed.verbose);
     let mut settings = handed.place.read()?;
-    settings.data_dir = Some(handed.data_dir);
-    settings.api.socket.get_or_insert(handed.socket);
+    settings.data_dir = handed.data_dir.or(settings.data_dir);
+    settings.api.socket = settings.api.socket.or(handed.socket);
     let keeper = keeper_socket()?;
     let setup = Setup { settings, keeper, env: environment() };
     daemon::run(setup).map_err(|error| CliError::could_not_run("supervise", error))?;

@@ -38,7 +38,7 @@ impl Confinement {
         let mut lacks = Vec::new();
         let mut user = grants.run_as.clone();
         if let Some(wanted) = &user
-            && let Err(source) = try_user(one_thread, wanted)
+            && let Err(source) = try_user(one_thread, wanted, rights)
         {
             if wanted.chosen {
                 return Err(KeeperError::NoUser { name: wanted.name.clone(), source });
@@ -149,7 +149,11 @@ fn attempt(one_thread: &OneThread, what: impl FnOnce() -> io::Result<()>) -> io:
     }
 }
 
-fn try_user(one_thread: &OneThread, user: &RunAs) -> io::Result<()> {
+fn try_user(one_thread: &OneThread, user: &RunAs, rights: &Rights) -> io::Result<()> {
+    if !rights.may_give {
+        // It could become that user, which would then have nothing to write to.
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let groups = groups_of_user(user);
     attempt(one_thread, || become_user(user, &groups))
 }
@@ -164,6 +168,8 @@ fn try_filter(one_thread: &OneThread, filter: &[Instruction]) -> io::Result<()> 
 /// What a user is to be able to do with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
+    /// Find it.
+    Reach,
     /// Read a file.
     Read,
     /// Make files in a folder.
@@ -182,6 +188,7 @@ pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(Pat
         }
         for (path, need) in needs {
             let tried = match need {
+                Need::Reach => rustix::fs::access(path, Access::EXISTS).map_err(Into::into),
                 Need::Read => std::fs::File::open(path).map(drop),
                 Need::Make => rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into),
             };

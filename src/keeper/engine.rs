@@ -18,6 +18,7 @@ use super::commands::Running;
 use super::config::KeeperConfig;
 use super::confine::Confinement;
 use super::ending::Ending;
+use super::errands::Errand;
 use super::error::KeeperError;
 use super::exchange::Exchange;
 use super::journal::Journal;
@@ -52,6 +53,7 @@ pub(super) enum Owner {
     Service(GroupName),
     Supervisor,
     Command(u64),
+    Errand(u64),
 }
 
 /// All that the keeper has.
@@ -76,6 +78,8 @@ pub(super) struct Engine {
     pub(super) packet: Vec<u8>,
     pub(super) commands: BTreeMap<u64, Running>,
     pub(super) command_ids: u64,
+    pub(super) errands: BTreeMap<u64, Errand>,
+    pub(super) errand_ids: u64,
     pub(super) journal: Journal,
     /// Why it cannot be written, while that is so.
     pub(super) journal_failed: Option<String>,
@@ -149,6 +153,8 @@ impl Engine {
             packet: vec![0; PACKET_MAX_BYTES],
             command_ids: 0,
             commands: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            errand_ids: 0,
             journal,
             journal_failed: None,
             journal_again: None,
@@ -266,6 +272,7 @@ impl Engine {
                 Owner::Service(group) => self.service_ended(&group, exit),
                 Owner::Supervisor => self.supervisor_ended(exit),
                 Owner::Command(id) => self.command_ended(id, exit),
+                Owner::Errand(id) => self.errand_ended(id, exit == Exit::Code(0)),
             }
         }
         self.reaping = more;
@@ -275,6 +282,7 @@ impl Engine {
     fn next_deadline(&mut self) -> Option<Moment> {
         let services = self.services.next_moment();
         let commands = self.commands.values().filter_map(Running::deadline);
+        let errands = self.errands.values().map(Errand::deadline);
         let others = [
             self.supervisor.restart_at(),
             self.ending.as_ref().and_then(Ending::deadline),
@@ -284,7 +292,7 @@ impl Engine {
             self.journal_again,
         ];
         let at_once = (self.reaping || !self.unread.is_empty()).then_some(Moment::default());
-        services.into_iter().chain(commands).chain(others.into_iter().flatten()).chain(at_once).min()
+        services.into_iter().chain(commands).chain(errands).chain(others.into_iter().flatten()).chain(at_once).min()
     }
 
     /// After the machine has slept, or this process was stopped, nobody can have been heard: what is due is done once, but
@@ -311,6 +319,10 @@ impl Engine {
         let late: Vec<u64> = self.commands.iter().filter(|(_, command)| due(command.deadline())).map(|(id, _)| *id).collect();
         for id in late {
             self.command_timed_out(id);
+        }
+        let late: Vec<u64> = self.errands.iter().filter(|(_, errand)| due(Some(errand.deadline()))).map(|(id, _)| *id).collect();
+        for id in late {
+            self.errand_timed_out(id);
         }
         if due(self.supervisor.restart_at()) {
             self.start_supervisor();

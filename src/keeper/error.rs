@@ -43,7 +43,7 @@ pub enum KeeperError {
     /// The supervisor was to run as a user that this process cannot become.
     #[error(
         "the supervisor cannot run as user `{name}`, as `user` in supervisor.toml wants it; nothing was started: start it with the \
-         rights to change users (CAP_SETUID, CAP_SETGID), or write `user = \"root\"`"
+         rights to change users and owners (CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_DAC_OVERRIDE), or write `user = \"root\"`"
     )]
     NoUser {
         /// Its name.

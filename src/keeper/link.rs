@@ -24,7 +24,7 @@ use super::wire::{
     Hello, Message, PACKET_MAX_BYTES, PROTOCOL_MINOR, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message,
 };
 use crate::model::{Exit, GroupName, Moment};
-use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice};
+use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice, user_by_id};
 
 /// Longest delay before the supervisor is started again, in milliseconds.
 const RESTART_MAX_MS: u64 = 1_000;
@@ -223,7 +223,8 @@ impl Engine {
         let mut changes = vec![(SOCKET_ENV, Some(SOCKET_NUMBER.to_string()))];
         if let Some(user) = &self.confinement.user {
             // What is the keeper's own would lead it to files that are not its own.
-            let home = self.config.data_dir.display().to_string();
+            let named = user_by_id(user.uid).ok().flatten().map(|user| user.home);
+            let home = named.unwrap_or_else(|| self.config.data_dir.display().to_string());
             changes.extend([("HOME", Some(home)), ("USER", Some(user.name.clone())), ("LOGNAME", Some(user.name.clone()))]);
             changes.extend(["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"].map(|key| (key, None)));
         }

@@ -7,19 +7,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::beneath::{below, folder, give, is_folder, parent, sync, walk};
-use super::engine::Engine;
+use super::config::KeeperConfig;
 use super::folders::inherit;
+use super::wire::Request;
 use crate::model::GroupName;
 use crate::sys::process::user_by_name;
-
-/// Most things among the publications of one group that are looked at in one request: nothing else happens meanwhile.
-const RECLAIM_MAX: usize = 20_000;
 
 /// What stands at a mount path.
 enum Found {
@@ -28,9 +27,38 @@ enum Found {
     Other(String),
 }
 
-impl Engine {
+/// For whom it is done, and within which bounds.
+pub(super) struct Work<'a> {
+    pub(super) config: &'a KeeperConfig,
+    /// The supervisor's user and group, where things can be given to it.
+    pub(super) owner: Option<(u32, u32)>,
+    /// The keeper's own user.
+    pub(super) uid: u32,
+}
+
+impl Work<'_> {
+    /// Does what is asked for; anything else is nobody's errand.
+    pub(super) fn carry_out(&self, request: &Request) -> Result<(), String> {
+        match request {
+            Request::Link { group, path } => self.link(group, path),
+            Request::Unlink { group, path } => self.unlink(group, path),
+            Request::Readers { group, user } => self.readers(group, user),
+            Request::Reclaim { group } => self.reclaim(group),
+            Request::Run(_)
+            | Request::Amend { .. }
+            | Request::Stop { .. }
+            | Request::Restart { .. }
+            | Request::Signal { .. }
+            | Request::Reload { .. }
+            | Request::MarkReady { .. }
+            | Request::Forget { .. }
+            | Request::Exec(_)
+            | Request::Finished => Err("this is no errand".to_owned()),
+        }
+    }
+
     /// Makes the host's link to a group's view. There already is as good.
-    pub(super) fn request_link(&mut self, group: &GroupName, path: &str) -> Result<(), String> {
+    pub(super) fn link(&self, group: &GroupName, path: &str) -> Result<(), String> {
         self.config.grants.check_mount(path, &self.config.data_dir)?;
         let failed = |error: io::Error| format!("the link at `{path}` cannot be made: {}", explain(&error));
         let target = self.link_target(group).map_err(failed)?;
@@ -48,7 +76,7 @@ impl Engine {
     }
 
     /// Takes the host's link away, where it is this group's; anything else stays. It may stand where none may be made any more.
-    pub(super) fn request_unlink(&mut self, group: &GroupName, path: &str) -> Result<(), String> {
+    pub(super) fn unlink(&self, group: &GroupName, path: &str) -> Result<(), String> {
         let failed = |error: io::Error| format!("the link at `{path}` cannot be removed: {}", explain(&error));
         let target = self.link_target(group).map_err(failed)?;
         let (at, name) = match parent(Path::new(path), false) {
@@ -66,7 +94,7 @@ impl Engine {
     }
 
     /// Gives the folder of a group's publications to the group of a user, which everything that is made in it inherits.
-    pub(super) fn request_readers(&mut self, group: &GroupName, user: &str) -> Result<(), String> {
+    pub(super) fn readers(&self, group: &GroupName, user: &str) -> Result<(), String> {
         self.config.grants.check_user(Some(user))?;
         let failed = |error: io::Error| {
             format!("what is published for `{group}` cannot be given to the group of user `{user}`: {}", explain(&error))
@@ -81,21 +109,16 @@ impl Engine {
 
     /// Gives folders that another user made among what is published to the supervisor. Only folders: what is in a file stays
     /// whose it is, and can be removed by whoever has the folder.
-    pub(super) fn request_reclaim(&mut self, group: &GroupName) -> Result<(), String> {
+    pub(super) fn reclaim(&self, group: &GroupName) -> Result<(), String> {
         let failed =
             |error: io::Error| format!("what others made among the publications of `{group}` stays: {}", explain(&error));
-        let Some((uid, gid)) = self.confinement.owner(&self.rights) else { return Ok(()) };
+        let Some((uid, gid)) = self.owner else { return Ok(()) };
         let published = match self.published(group) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             found => found.map_err(failed)?,
         };
         self.check_supervisors(&published).map_err(failed)?;
-        let mut seen = 0;
         let reclaimed = walk(&published, &mut |found, stat| {
-            seen += 1;
-            if seen > RECLAIM_MAX {
-                return Err(io::Error::other(format!("there are more than {RECLAIM_MAX} things: remove them by hand")));
-            }
             if is_folder(stat) && stat.st_uid != uid { give(found, Some(uid), Some(gid)) } else { Ok(()) }
         });
         reclaimed.map_err(failed)
@@ -108,7 +131,7 @@ impl Engine {
 
     /// Nothing that is not the supervisor's is given away.
     fn check_supervisors(&self, found: &OwnedFd) -> io::Result<()> {
-        let owner = self.confinement.owner(&self.rights).map_or(self.rights.uid, |(uid, _)| uid);
+        let owner = self.owner.map_or(self.uid, |(uid, _)| uid);
         if rustix::fs::fstat(found)?.st_uid == owner { Ok(()) } else { Err(Errno::PERM.into()) }
     }
 
@@ -134,7 +157,7 @@ fn look(at: &OwnedFd, name: &OsString, target: &Path) -> io::Result<Found> {
         }
     }
     let leads = readlinkat(found.as_fd(), "", Vec::new())?;
-    let leads = Path::new(std::ffi::OsStr::new(std::str::from_utf8(leads.to_bytes()).unwrap_or_default()));
+    let leads = Path::new(std::ffi::OsStr::from_bytes(leads.to_bytes()));
     // The data folder may have been reached by another name when the link was made.
     let view = |path: &Path| path.parent().map(Path::to_owned);
     let same = leads.is_absolute()

@@ -17,7 +17,7 @@
 //! | `outputs.rs` | what services write, in the loop |
 //! | `log.rs`, `journal.rs`, `lock.rs`, `hold.rs` | what is on disk |
 //! | `grants.rs`, `confine.rs` | what a supervisor may have done for it, and what its process is left with |
-//! | `folders.rs`, `links.rs`, `beneath.rs` | whose the data folder is; what is done on disk for the supervisor, and how safely |
+//! | `folders.rs`, `errands.rs`, `links.rs`, `beneath.rs` | whose the data folder is; what is done on disk for the supervisor, and how safely |
 //! | `notify.rs`, `listen.rs` | what services say of themselves; the sockets that are held for them |
 //! | `adopt.rs` | what an earlier keeper has left |
 //! | `exchange.rs`, `handover.rs` | becoming another program, with all that it has |
@@ -36,6 +36,7 @@ mod config;
 mod confine;
 mod ending;
 mod engine;
+mod errands;
 mod error;
 mod exchange;
 mod folders;

@@ -26,10 +26,13 @@ impl Engine {
             }
             Request::MarkReady { group, incarnation } => self.request(&group, Event::MarkReady { incarnation }),
             Request::Forget { group } => self.request_forget(&group),
-            Request::Link { group, path } => self.request_link(&group, &path),
-            Request::Unlink { group, path } => self.request_unlink(&group, &path),
-            Request::Readers { group, user } => self.request_readers(&group, &user),
-            Request::Reclaim { group } => self.request_reclaim(&group),
+            Request::Link { .. } | Request::Unlink { .. } | Request::Readers { .. } | Request::Reclaim { .. } => {
+                match self.start_errand(attempt, |work| work.carry_out(&request)) {
+                    // Its end is the answer.
+                    Ok(()) => return,
+                    Err(why) => Err(why),
+                }
+            }
             Request::Exec(command) => match self.start_command(attempt, &command) {
                 // Its outcome is the answer.
                 Ok(()) => return,

@@ -17,6 +17,8 @@ pub(super) struct Rights {
     pub(super) user: User,
     pub(super) may_switch_user: bool,
     pub(super) may_drop_bounding: bool,
+    /// What belongs to another user can be given away, opened and changed.
+    pub(super) may_give: bool,
     /// Whether services get mount namespaces; if not, why.
     pub(super) namespaces: Result<(), String>,
     /// What of hardening `strict` cannot be had, beside what needs namespaces.
@@ -30,6 +32,10 @@ pub(super) struct Rights {
     /// How readily the kernel kills what the keeper starts.
     pub(super) oom_score: i32,
 }
+
+/// To look after what belongs to the supervisor's user.
+const GIVING: CapabilitySet =
+    CapabilitySet::CHOWN.union(CapabilitySet::FOWNER).union(CapabilitySet::FSETID).union(CapabilitySet::DAC_OVERRIDE);
 
 impl Rights {
     pub(super) fn find(one_thread: &OneThread, data_dir: &Path) -> Self {
@@ -46,6 +52,7 @@ impl Rights {
             uid,
             user: own_user(uid),
             may_switch_user: effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID),
+            may_give: effective.contains(GIVING),
             may_drop_bounding: effective.contains(CapabilitySet::SETPCAP),
             namespaces,
             open_files,

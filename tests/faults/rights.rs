@@ -175,6 +175,27 @@ fn what_a_list_of_the_operators_refuses_is_told() {
     assert_eq!(host.starts().len(), 0);
 }
 
+#[test]
+fn a_root_that_may_not_change_users_goes_without_and_says_so_unless_one_was_chosen() {
+    let Ok(()) = as_root() else { return };
+    let Ok(setpriv) = common::need_tool("setpriv") else { return };
+    let dir = common::temp_dir();
+    let settings = Supervisor::settings(dir.path(), "/nowhere", "{}");
+    let through = [setpriv.to_str().unwrap(), "--bounding-set=-setuid"];
+    let supervisor = Supervisor::start_with(&tagfall(), dir.path(), &settings, &through);
+    let confined = wait_for("it is said", LONG, || {
+        let status = supervisor.status().map_err(|error| format!("{error}\n{}", supervisor.log()))?;
+        condition(&status, "Confined").ok_or_else(|| format!("{status:#}"))
+    });
+    assert!(text(&confined["message"]).contains("cannot become user"), "{confined:#}");
+    let settings = format!("user = \"nobody\"\n{settings}");
+    drop(supervisor);
+    let mut supervisor = Supervisor::start_with(&tagfall(), dir.path(), &settings, &through);
+    let code = wait_for("it ends", LONG, || supervisor.ended().ok_or_else(|| supervisor.log()));
+    assert_eq!(code, Some(2), "{}", supervisor.log());
+    assert!(supervisor.log().contains("cannot run as user `nobody`"), "{}", supervisor.log());
+}
+
 /// What `tagfall supervise` says as it refuses to begin.
 fn refused(change: impl FnOnce(&Path, String) -> String) -> String {
     let dir = common::temp_dir();

@@ -20,9 +20,8 @@ pub(super) fn check(user: &RunAs, config: &Path, settings: &Settings, data_dir: 
     ];
     let files = files.into_iter().flatten().map(Path::to_owned);
     let repository = local(&settings.source.url);
-    // Whether a folder can be passed through shows by what is in it, be it there or not.
-    let mut needs: Vec<(PathBuf, Need)> =
-        files.chain(repository).chain([data_dir.join(INSIDE)]).map(|path| (path, Need::Read)).collect();
+    let mut needs: Vec<(PathBuf, Need)> = files.chain(repository).map(|path| (path, Need::Read)).collect();
+    needs.push((data_dir.to_owned(), Need::Reach));
     // The usual one is the keeper's to give to that user.
     let folder = socket.parent().filter(|_| socket != Path::new(ROOT_SOCKET));
     needs.extend(folder.map(|folder| (folder.to_owned(), Need::Make)));
@@ -33,15 +32,11 @@ pub(super) fn check(user: &RunAs, config: &Path, settings: &Settings, data_dir: 
         let why = ServeError::Closed { folder: path.clone(), user: user.uid };
         return Err(CliError::could_not_run(format!("listen in `{}`", path.display()), why));
     }
-    let path = if path.ends_with(INSIDE) { path.parent().unwrap_or(&path).to_owned() } else { path };
     Err(CliError::could_not_run(
         format!("let the supervisor read `{}`", path.display()),
         words(&path, &user.name, &error.to_string()),
     ))
 }
-
-/// A name in a folder that is only to be passed through.
-const INSIDE: &str = "-";
 
 /// A repository on this host: what of it must be readable.
 fn local(url: &str) -> Option<PathBuf> {

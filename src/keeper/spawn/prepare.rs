@@ -291,6 +291,7 @@ mod tests {
             user: user(),
             may_switch_user: false,
             may_drop_bounding: false,
+            may_give: false,
             namespaces: Ok(()),
             missing: crate::keeper::spawn::shield::Missing::default(),
             landlock: Ok(()),

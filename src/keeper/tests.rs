@@ -8,6 +8,7 @@
 //!
 //! `TAGFALL_SIM_SEEDS=N` runs N seeds; `TAGFALL_SIM_SEED=S` runs one and prints its trace.
 
+mod asks;
 mod checks;
 mod kernel;
 mod life;
@@ -19,7 +20,7 @@ mod world;
 use world::{Totals, World};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 500;
 
 /// Seeds that once found a bug.
 const REGRESSIONS: [u64; 0] = [];

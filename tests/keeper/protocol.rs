@@ -93,8 +93,11 @@ fn a_packet_that_is_too_large_is_refused_by_its_size() {
     unchanged(&mut stage, &spec);
 }
 
-/// Fields of a record: tag, and value.
-fn fields(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+/// A field: tag, and value.
+type Field = (u16, Vec<u8>);
+
+/// Fields of a record.
+fn fields(mut bytes: &[u8]) -> Vec<Field> {
     let mut found = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<6>() {
         let length = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
@@ -104,13 +107,13 @@ fn fields(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     found
 }
 
-fn bytes_of(fields: &[(u16, Vec<u8>)]) -> Vec<u8> {
+fn bytes_of(fields: &[Field]) -> Vec<u8> {
     let length = |value: &[u8]| u32::try_from(value.len()).unwrap().to_le_bytes();
     fields.iter().flat_map(|(tag, value)| [&tag.to_le_bytes()[..], &length(value), value].concat()).collect()
 }
 
 /// What is done to fields.
-type Change = dyn Fn(&mut Vec<(u16, Vec<u8>)>);
+type Change = dyn Fn(&mut Vec<Field>);
 
 /// Changes the fields of the record at this path of tags.
 fn change(record: &[u8], path: &[u16], how: &Change) -> Vec<u8> {

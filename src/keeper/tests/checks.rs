@@ -67,10 +67,11 @@ impl World {
             return true;
         }
         let launch = |pid: &u32| self.kernel.procs.get(pid).and_then(|proc| proc.launch);
+        let stale = self.is_stale(group, held.service.pid());
         matches!(state, ServiceState::Running | ServiceState::Reloading)
-            && mains.len() == 1
+            && (mains.len() == 1 || mains.is_empty() && stale)
             && mains.iter().all(|pid| launch(pid) == Some(spec.launch.digest()))
-            && (held.service.pid() == mains.first().copied() || self.is_stale(group, held.service.pid()))
+            && (held.service.pid() == mains.first().copied() || stale)
     }
 
     /// The newest record was lost, which named another process of the service as its main one.

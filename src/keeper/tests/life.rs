@@ -72,6 +72,12 @@ impl World {
         proc.locks &= !closes;
         let Some((group, incarnation)) = proc.of.clone() else { return };
         self.check_alone(&group, incarnation, pid);
+        let known = self.keeper.services.get(&group).is_some_and(|held| held.process == Some((pid, started)));
+        if closes && !known && !self.kernel.cgroups {
+            // It was started by a keeper that died before it could write that down, and gives up the lock that would tell.
+            self.hurt.insert(group.clone());
+            self.kernel.licences.insert(group.clone());
+        }
         let policy = self.keeper.services.get(&group).map(|held| held.service.spec.policy.clone());
         let task = policy.as_ref().is_some_and(|policy| policy.kind == crate::model::ServiceKind::Task);
         let watched = policy.is_none_or(|policy| policy.watchdog.is_some());

@@ -34,7 +34,7 @@ pub(super) struct Held {
     starting: bool,
     marks: Option<Marks>,
     was_foreign: Option<u64>,
-    unsaved: bool,
+    pub(super) unsaved: bool,
     /// What came to its socket.
     pub(super) letters: VecDeque<(u32, Vec<Word>)>,
 }

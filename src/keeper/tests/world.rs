@@ -3,25 +3,20 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Write as _;
-use std::time::Duration;
 
+use super::asks::{request_words, spec};
 use super::kernel::{INIT, Kernel, Proc};
 use super::life::Deed;
 use super::random::Random;
 use super::shell::{Disk, Keeper, Shell};
 use crate::keeper::state::{Event, Phase};
-use crate::model::{
-    Backoff, Digest, Exit, GroupName, Launch, LogPolicy, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal,
-};
+use crate::model::{Exit, GroupName, ServiceSpec, ServiceState, Signal};
 
 /// Faults happen until then.
 pub(super) const HEAL_AT_MS: u64 = 40_000;
 
 /// Progress is demanded until then.
 const DEADLINE_MS: u64 = HEAL_AT_MS + 240_000;
-
-/// How long a service may take to be ready.
-const START_TIMEOUT_MS: u64 = 20_000;
 
 /// How long a service may be silent that has a watchdog.
 pub(super) const WATCHDOG_MS: u64 = 2_000;
@@ -81,6 +76,9 @@ pub(super) enum Happening {
     Dies { pid: u32, started: u64, exit: Exit },
 }
 
+/// Makes a fault.
+type Fault = fn(&mut Random) -> Happening;
+
 /// Everything.
 pub(super) struct World {
     pub(super) seed: u64,
@@ -102,35 +100,10 @@ pub(super) struct World {
     skew: u64,
     stalled_until: u64,
     booting: bool,
-    supervisor: bool,
-    requests: Vec<(GroupName, Option<Event>)>,
+    pub(super) supervisor: bool,
+    /// Asked, and not yet heard; `None` asks to forget it.
+    pub(super) requests: Vec<(GroupName, Option<Event>)>,
     turn_at: Option<u64>,
-}
-
-/// Thinks of one.
-type Make = fn(&mut Random) -> Happening;
-
-fn spec(random: &mut Random, group: &GroupName, program: u64, revision: u64) -> ServiceSpec {
-    let backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(2), reset_after: Duration::from_secs(5) };
-    let notify = random.chance(40);
-    let watchdog = random.chance(30).then_some(Duration::from_millis(WATCHDOG_MS));
-    ServiceSpec {
-        group: group.clone(),
-        revision: Digest::of(&revision.to_le_bytes()),
-        release: String::new(),
-        launch: Launch { argv: vec![format!("program-{program}")], ..Launch::default() },
-        policy: Policy {
-            kind: if program.is_multiple_of(5) { ServiceKind::Task } else { ServiceKind::Daemon },
-            stop_signal: Signal::TERM,
-            stop_timeout: Duration::from_secs(1),
-            backoff,
-            ready_when_started: !notify,
-            ready: if notify { Ready::Notify } else { Ready::Started },
-            watchdog,
-            logs: LogPolicy::default(),
-        },
-        view: None,
-    }
 }
 
 impl World {
@@ -155,7 +128,7 @@ impl World {
             order: 0,
             skew: 0,
             stalled_until: 0,
-            booting: false,
+            booting: true,
             supervisor: true,
             requests: Vec::new(),
             turn_at: None,
@@ -173,7 +146,7 @@ impl World {
     }
 
     fn schedule_faults(&mut self) {
-        let kinds: [(u64, Make); 10] = [
+        let kinds: [(u64, Fault); 10] = [
             (4, |_| Happening::Death { fuse: None }),
             (6, |random| Happening::Death { fuse: Some(1 + random.below(30)) }),
             (3, |_| Happening::Exchange { tries: 0 }),
@@ -316,6 +289,10 @@ impl World {
     fn mourn(&mut self) {
         self.totals.deaths += 1;
         self.say(format_args!("the keeper is dead"));
+        // What could not be written down is not known to the next one.
+        let full = self.disk.full;
+        let unknown = self.keeper.services.iter().filter(|(group, held)| held.unsaved && (full || self.hurt.contains(*group)));
+        self.kernel.licences.extend(unknown.map(|(group, _)| group.clone()));
         self.keeper = Keeper::default();
         // Its number is anybody's now.
         self.kernel.keeper = 0;
@@ -503,104 +480,11 @@ impl World {
         self.turn_at = None;
     }
 
-    /// A supervisor that has just come tells what it wants, whether or not that is new.
-    fn say_all_again(&mut self) {
-        if !self.supervisor || !self.random.chance(50) {
-            return;
-        }
-        for (group, spec) in self.wanted.clone() {
-            let Some(spec) = spec else { continue };
-            // What failed for good is another matter: see `sync`.
-            self.requests.push((group, Some(Event::Run(Box::new(spec)))));
-        }
-    }
-
-    /// A supervisor compares what it wants with what it was told.
-    fn sync(&mut self) {
-        let ms = 300 + self.random.below(900);
-        self.after(ms, Happening::Sync);
-        if !self.supervisor || !self.kernel.keeper_lives() || !self.requests.is_empty() {
-            return;
-        }
-        for (group, spec) in self.wanted.clone() {
-            let request = match (spec, self.keeper.services.get(&group)) {
-                (None, None) => None,
-                (None, Some(held)) if held.service.at_rest() => Some(None),
-                (None, Some(held)) if held.service.state() == ServiceState::Stopping => None,
-                (None, Some(_)) => Some(Some(Event::Stop)),
-                (Some(spec), None) => Some(Some(Event::Run(Box::new(spec)))),
-                (Some(spec), Some(held)) => {
-                    let state = held.service.state();
-                    let report = held.service.report(crate::model::Now {
-                        moment: crate::model::Moment(self.now()),
-                        wall: crate::model::Timestamp(self.now()),
-                    });
-                    let age = self.now().saturating_sub(report.since.0);
-                    let late = state == ServiceState::Starting && age > START_TIMEOUT_MS;
-                    let asked = state == ServiceState::Unknown && age > 10_000;
-                    let again = state == ServiceState::Failed && !self.faulty();
-                    if late || asked || again {
-                        Some(Some(Event::Restart))
-                    } else if report.launch != spec.launch.digest() || state == ServiceState::Stopped {
-                        Some(Some(Event::Run(Box::new(spec))))
-                    } else if report.revision != spec.revision {
-                        let ServiceSpec { revision, release, policy, .. } = spec.clone();
-                        let runs = held.service.pid().is_some();
-                        let amend = Event::Amend { revision, release, policy };
-                        Some(Some(if runs { amend } else { Event::Run(Box::new(spec)) }))
-                    } else {
-                        None
-                    }
-                }
-            };
-            self.requests.extend(request.map(|event| (group, event)));
-        }
-    }
-
-    /// Somebody changes what is wanted, or asks for a restart.
-    fn operate(&mut self) {
-        let groups: Vec<GroupName> = self.wanted.keys().cloned().collect();
-        let group = groups[self.random.below(groups.len() as u64) as usize].clone();
-        let (program, revision) = (self.random.below(100), self.random.next());
-        let fresh = spec(&mut self.random, &group, program, revision);
-        match self.random.below(5) {
-            0 => drop(self.wanted.insert(group, None)),
-            1 if self.supervisor => self.requests.push((group, Some(Event::Restart))),
-            2 => {
-                if let Some(Some(spec)) = self.wanted.get_mut(&group) {
-                    (spec.revision, spec.policy) = (fresh.revision, Policy { kind: spec.policy.kind, ..fresh.policy });
-                }
-            }
-            _ => drop(self.wanted.insert(group, Some(fresh))),
-        }
-    }
-
     fn stranger(&mut self) {
         if let Some(pid) = self.kernel.fork(INIT, true) {
             let started = self.kernel.stat(pid).map_or(0, |stat| stat.started);
             let ms = self.random.below(30_000);
             self.after(ms, Happening::Dies { pid, started, exit: Exit::Code(0) });
         }
-    }
-}
-
-fn request_words(event: &Event) -> &'static str {
-    match event {
-        Event::Run(_) => "run",
-        Event::Amend { .. } => "amend",
-        Event::Stop => "stop",
-        Event::Restart => "restart",
-        Event::Kill
-        | Event::Reload { .. }
-        | Event::MarkReady { .. }
-        | Event::Told(_)
-        | Event::Spawned { .. }
-        | Event::SpawnFailed { .. }
-        | Event::InTheWay { .. }
-        | Event::Started { .. }
-        | Event::Shown { .. }
-        | Event::Exited(_)
-        | Event::Cleared
-        | Event::Tick => "no request",
     }
 }

@@ -213,6 +213,29 @@ proptest! {
         }
         let _ = decode_request(&packet);
     }
+
+    #[test]
+    fn damaged_messages_never_panic(message in message(), at in any::<prop::sample::Index>(), bit in 0..8u8, cut in any::<bool>()) {
+        let mut packet = encode_message(&message);
+        let at = at.index(packet.len());
+        packet[at] ^= 1 << bit;
+        if cut {
+            packet.truncate(at);
+        }
+        if let Ok(message) = decode_message(&packet) {
+            // What is taken in spite of it means the same when it is passed on.
+            prop_assert_eq!(decode_message(&encode_message(&message)).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn what_a_newer_keeper_adds_is_skipped(message in message(), tag in 1_000u16.., extra in any::<Vec<u8>>()) {
+        let mut packet = encode_message(&message);
+        let mut newer = fields::Writer::default();
+        newer.bytes(tag, &extra);
+        packet.extend(newer.finish());
+        prop_assert_eq!(decode_message(&packet).unwrap(), message);
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::manifest::{Settings, VerifyMode};
 use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag};
 use crate::plan::{Accepted, Core, DiskFacts, Drift, Engine, Event, Host, Layers, Overview, RefusedTag, Remembered};
 use crate::process::{Hello, Keeper, News};
-use crate::publish::{DriftWatch, Publisher};
+use crate::publish::{DriftWatch, LinkState, Publisher};
 use crate::release::Selection;
 use crate::source::{Source, SourceConfig};
 use crate::store::{Events, Opened, State, Store};
@@ -398,7 +398,8 @@ fn survey(context: &Context) -> BTreeMap<GroupName, DiskFacts> {
         }
         let copies = context.publisher.list(&group).unwrap_or_default();
         let drift = if shown.is_some() { Drift::Suspected } else { Drift::None };
-        disk.insert(group, DiskFacts { shown, link, copies, drift, ..DiskFacts::default() });
+        let unlinked = link.as_ref().is_some_and(|path| context.publisher.link_ok(&group, path) == LinkState::Missing);
+        disk.insert(group, DiskFacts { shown, link, unlinked, copies, drift, ..DiskFacts::default() });
     }
     disk
 }

@@ -98,6 +98,8 @@ pub struct DiskFacts {
     pub shown: Option<PublicationId>,
     /// Where our link is.
     pub link: Option<String>,
+    /// No link stood there when this supervisor began: an orderly end takes it away, and so may a reboot.
+    pub unlinked: bool,
     /// Publications on disk, newest first.
     pub copies: Vec<PublicationId>,
     /// How many the last clean-up left.
@@ -364,6 +366,7 @@ impl Observed {
             Outcome::Switched { publication, mount_path } => {
                 facts.disk.shown = Some(publication);
                 facts.disk.link = Some(mount_path);
+                facts.disk.unlinked = false;
                 if let Drift::Found(paths) = std::mem::take(&mut facts.disk.drift) {
                     facts.disk.mended = Some((now.wall, paths));
                 }

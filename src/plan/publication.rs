@@ -24,7 +24,7 @@ pub(super) fn plan<'a>(
         }
         return Some(staged);
     };
-    if facts.disk.shown != Some(publication) || facts.disk.link.as_deref() != Some(&mount.path) {
+    if facts.disk.shown != Some(publication) || facts.disk.link.as_deref() != Some(&mount.path) || facts.disk.unlinked {
         switch(turn, name, publication, &mount.path, facts);
         return None;
     }

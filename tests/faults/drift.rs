@@ -111,3 +111,15 @@ fn a_folder_put_in_the_place_of_a_link_is_kept_and_named_until_it_is_gone() {
     assert_eq!(host.pid(), web["service"]["pid"].as_u64().unwrap());
     assert_eq!(host.files(), before.files());
 }
+
+#[test]
+fn an_orderly_restart_is_no_edit() {
+    let mut host = Host::start();
+    let files = fs::canonicalize(host.mount()).unwrap();
+    host.stop();
+    assert!(!host.mount().exists(), "an orderly end takes the link away");
+    host.start_again();
+    host.wait_applied("v1.0.0", 2);
+    assert_eq!(host.events("DriftDetected").unwrap(), Vec::<String>::new());
+    assert_eq!(fs::canonicalize(host.mount()).unwrap(), files, "no other copy was needed");
+}

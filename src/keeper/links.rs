@@ -53,6 +53,7 @@ impl Work<'_> {
             | Request::MarkReady { .. }
             | Request::Forget { .. }
             | Request::Exec(_)
+            | Request::Serving
             | Request::Finished => Err("this is no errand".to_owned()),
         }
     }

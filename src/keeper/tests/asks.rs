@@ -7,7 +7,8 @@ use super::shell::Held;
 use super::world::{Happening, WATCHDOG_MS, World};
 use crate::keeper::state::Event;
 use crate::model::{
-    Backoff, Digest, GroupName, Launch, LogPolicy, Moment, Now, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal, Timestamp,
+    Backoff, Digest, GroupName, Launch, LogPolicy, Moment, Now, Policy, Ready, ServiceKind, ServiceSpec, ServiceState, Signal,
+    Timestamp,
 };
 
 /// How long a service may take to be ready.

@@ -64,7 +64,7 @@ fn the_command_gives_the_lines_of_the_files_byte_for_byte() {
 fn a_follower_misses_nothing_while_files_are_closed() {
     let script = "n=0; while :; do n=$((n+1)); printf '%d %04000d\\n' $n 0; sleep 0.005; done";
     let host = start(script, "max_size = \"128KiB\"\nfiles = 3");
-    let api = format!("unix:{}", host.path("api.sock").display());
+    let api = format!("unix:{}", host.path(common::SOCKET).display());
     let mut command = tagfall().command(&["service", "logs", "web", "-f", "-n", "5", "--api", &api]);
     let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(follower.stdout.take().unwrap()).lines();

@@ -2,6 +2,7 @@
 //! own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod left;
 mod run;
 
 use std::path::{Path, PathBuf};

@@ -444,14 +444,11 @@ fn try_unified(one_thread: &OneThread, base: &Path) -> io::Result<bool> {
 }
 
 fn try_place(one_thread: &OneThread, place: &Place) -> io::Result<()> {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
     let pid = one_thread.fork_into(place.into.as_ref().map(|dir| dir.as_fd()), |born| match place.enter(born) {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
     })?;
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(io::ErrorKind::Other)?;
-    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
-    match status.and_then(|status| status.exit_status()) {
+    match super::proc::code_of(pid) {
         Some(0) => Ok(()),
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         None => Err(io::Error::other("the process that tried it was killed")),

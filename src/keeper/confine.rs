@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
-use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::error::KeeperError;
@@ -130,19 +130,12 @@ fn shut_in() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
-/// How a child of a trial ended.
-pub(super) fn code_of(pid: u32) -> Option<i32> {
-    // It is ours and not yet waited for, so its number is its own.
-    let pid = super::proc::pid_of(pid)?;
-    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).ok().flatten().and_then(|status| status.exit_status())
-}
-
 fn attempt(one_thread: &OneThread, what: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let child = || match what() {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
     };
-    match code_of(one_thread.fork(child)?) {
+    match super::proc::code_of(one_thread.fork(child)?) {
         Some(0) => Ok(()),
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         None => Err(io::Error::other("it could not be tried")),
@@ -203,7 +196,7 @@ pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(Pat
     drop(write);
     let mut answer = Vec::new();
     io::Read::read_to_end(&mut std::fs::File::from(read), &mut answer)?;
-    match code_of(pid) {
+    match super::proc::code_of(pid) {
         Some(0) => {}
         code => return Err(code.map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error)),
     }

@@ -24,6 +24,7 @@ use super::exchange::Exchange;
 use super::journal::Journal;
 use super::link::{Link, Supervisor};
 use super::log::{READ_BYTES, Scratch};
+use super::mounts::Home;
 use super::poller::{Poller, Source, Token};
 use super::proc;
 use super::rights::Rights;
@@ -32,7 +33,8 @@ use super::state::{Context, Event};
 use super::unit::Unit;
 use super::wire::PACKET_MAX_BYTES;
 use crate::model::{Digest, Exit, GroupName, LogStream, Moment, Now, Timestamp};
-use crate::sys::process::{Child, OneThread, read_signals, set_slice, signal_fd, wait};
+use crate::sys::process::{Child, OneThread, read_signals, signal_fd, wait};
+use crate::sys::turns::{Turns, take_turns};
 
 /// How soon the journal is tried again where it cannot be written.
 const JOURNAL_AGAIN: Duration = Duration::from_secs(1);
@@ -43,9 +45,14 @@ const REAPED_PER_TURN: usize = 1024;
 /// Woken so much later than it wanted to be, this process was stopped, or the machine was.
 const HELD_UP: Duration = Duration::from_secs(1);
 
-/// How long the keeper, and a child of it that is not yet its program, wants a processor at once, in nanoseconds: the
-/// shortest there is. It does little each time, and where all processors are taken it is let in before whoever computes.
+/// How long a child that is not yet a service wants a processor at once, in nanoseconds, and the keeper, where it may not be
+/// let in first: the shortest there is. They do little each time.
 const SLICE_NS: u64 = 100_000;
+
+/// Where programs that compute take all processors, everything goes on without it, only later.
+pub(super) fn take_short_turns() {
+    let _ = take_turns(Turns::Short(SLICE_NS));
+}
 
 /// Whose process a child is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +103,10 @@ pub(super) struct Engine {
     pub(super) outputs_due: Option<Moment>,
     /// Through which outputs are looked at.
     pub(super) scratch: Rc<Scratch>,
+    /// Where switches begin and end; `None` where there is no way back from another mount namespace.
+    pub(super) home: Option<Home>,
+    /// Mount namespaces where a switch has put the publication before aside.
+    pub(super) asides: Vec<OwnedFd>,
     /// Descriptors that this process keeps when it becomes another program, beside outputs.
     pub(super) kept: Vec<(String, OwnedFd)>,
     /// Which file this program is, and under which name: where its successor will be.
@@ -116,8 +127,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(config: KeeperConfig) -> Result<Self, KeeperError> {
         let one_thread = OneThread::prove().map_err(KeeperError::setup("begin: it must be alone in its process"))?;
-        // Without it everything goes on, later where programs that compute take all processors.
-        let _ = set_slice(SLICE_NS);
+        take_short_turns();
         let rights = Rights::find(&one_thread, &config.data_dir);
         let confinement = Confinement::find(&one_thread, &config.grants, &rights)?;
         for lack in &confinement.lacks {
@@ -135,6 +145,7 @@ impl Engine {
             say(&words);
         }
         let scratch = Rc::new(Scratch::new(&config.data_dir).map_err(KeeperError::setup("make a pipe"))?);
+        let home = rights.namespaces.is_ok().then(|| Home::find(&one_thread)).flatten();
         let mut engine = Self {
             one_thread,
             config,
@@ -165,6 +176,8 @@ impl Engine {
             unread: BTreeSet::new(),
             outputs_due: None,
             scratch,
+            home,
+            asides: Vec::new(),
             kept: Vec::new(),
             program: super::exchange::own_program(),
             exchange: None,
@@ -185,11 +198,14 @@ impl Engine {
         // What has ended before this program was there to be told.
         self.reap();
         self.start_supervisor();
+        // What it does each time is short, and a service that is down, or told to reload, waits for it.
+        let _ = take_turns(Turns::First);
         // It lives as long as the host: what only starting up needed is not held for all that time.
         crate::sys::memory::give_back();
         loop {
             self.write_journal();
             self.flush_link();
+            self.unmount_asides();
             self.advance_exchange();
             self.tell_unit();
             if self.advance_ending() {
@@ -205,11 +221,20 @@ impl Engine {
             for source in sources {
                 self.ready(source);
             }
-            self.read_outputs();
+            self.read_outputs_in_line();
             if std::mem::take(&mut self.reaping) {
                 self.reap();
             }
             self.fire_deadlines();
+        }
+    }
+
+    /// What services write is theirs: however much it is, copying it keeps nobody from a processor.
+    fn read_outputs_in_line(&mut self) {
+        if !self.unread.is_empty() {
+            take_short_turns();
+            self.read_outputs();
+            let _ = take_turns(Turns::First);
         }
     }
 

@@ -24,7 +24,8 @@ use super::wire::{
     Hello, Message, PACKET_MAX_BYTES, PROTOCOL_MINOR, PROTOCOL_VERSION, SOCKET_ENV, decode_request, encode_message,
 };
 use crate::model::{Exit, GroupName, Moment};
-use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, set_slice, user_by_id};
+use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals, user_by_id};
+use crate::sys::turns::{Turns, take_turns};
 
 /// Longest delay before the supervisor is started again, in milliseconds.
 const RESTART_MAX_MS: u64 = 1_000;
@@ -153,7 +154,7 @@ impl Engine {
                 return 127;
             }
             reset_signals();
-            let _ = set_slice(0);
+            let _ = take_turns(Turns::Usual);
             if let Err(failure) = confinement.enter(&writable) {
                 return cannot(failure);
             }

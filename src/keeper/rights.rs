@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit, waitid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::spawn::landlock;
@@ -84,10 +84,7 @@ fn try_namespace(one_thread: &OneThread, data_dir: &Path) -> Result<(), String> 
         Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
     };
     let pid = one_thread.fork(attempt).map_err(|error| format!("no child could be made to try it: {error}"))?;
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let status = pid.map(|pid| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
-    let code = status.and_then(Result::ok).flatten().and_then(|status| status.exit_status());
-    match code {
+    match super::proc::code_of(pid) {
         Some(0) => Ok(()),
         Some(errno) => {
             let error = std::io::Error::from_raw_os_error(errno);

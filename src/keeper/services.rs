@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -340,7 +341,16 @@ impl Engine {
         let Some(process) = self.services.get(group).and_then(|entry| entry.process.as_ref()) else {
             return Event::Shown { publication, failed: Some(format!("`{group}` has no process")) };
         };
-        let mut shown = if process.namespace { mounts::show(&self.one_thread, process.pidfd.as_fd(), view) } else { Ok(()) };
+        let aside = self.aside();
+        let viewer = mounts::Viewer {
+            one_thread: &self.one_thread,
+            home: self.home.as_ref(),
+            pidfd: process.pidfd.as_fd(),
+            pid: process.record.pid,
+            aside: &aside,
+        };
+        let switched = if process.namespace { viewer.show(view) } else { Ok(None) };
+        let mut shown = switched.map(|left| self.asides.extend(left));
         if shown.is_ok()
             && let Some(signal) = signal
         {
@@ -350,6 +360,19 @@ impl Engine {
             entry.show_failed = shown.clone().err();
         }
         Event::Shown { publication, failed: shown.err() }
+    }
+
+    /// Where publications lie that a switch has put aside: in the namespace of their service, over a folder of the keeper's.
+    fn aside(&self) -> PathBuf {
+        self.config.data_dir.join("keeper")
+    }
+
+    /// Unmounts what switches have put aside.
+    pub(super) fn unmount_asides(&mut self) {
+        // Where no child can be made, they wait for another turn.
+        if !self.asides.is_empty() && mounts::unmount_aside(&self.one_thread, &self.asides, &self.aside()).is_ok() {
+            self.asides.clear();
+        }
     }
 
     /// Drops all that is known of a service which is at rest.

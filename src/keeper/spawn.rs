@@ -19,7 +19,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::cgroup::Place;
 use super::mounts;
-use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals, set_slice};
+use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
+use crate::sys::turns::{Turns, take_turns};
 
 use strict::Strict;
 
@@ -233,6 +234,8 @@ impl Plan {
 
     fn steps(&self, one_thread: &OneThread, keeper: Pid, born: bool) -> Result<std::convert::Infallible, (Step, io::Error)> {
         let at = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        // The keeper's own place in the line is not inherited.
+        super::engine::take_short_turns();
         self.live_with(keeper).map_err(|error| (Step::Lock, error))?;
         self.place.enter(born).map_err(|error| (Step::Group, error))?;
         super::oom::set(&self.oom_score);
@@ -276,7 +279,7 @@ impl Plan {
         self.handed.place(one_thread).map_err(|error| (Step::Handover, error))?;
         reset_signals();
         // What is the keeper's alone is not handed on.
-        let _ = set_slice(0);
+        let _ = take_turns(Turns::Usual);
         if let Some(strict) = &self.strict {
             strict.filter().map_err(|error| (Step::Calls, error))?;
         }

@@ -71,24 +71,34 @@ fn a_service_has_its_users_rights_and_no_more() {
     assert!(lines.contains(&"TAGFALL_RELEASE=v1.0.0".to_owned()) && lines.contains(&"COLOUR=blue".to_owned()), "{lines:?}");
 }
 
-/// The keeper asks for short turns on the processor, to be let in soon. That is its own affair.
+/// The keeper is let in first, or asks for short turns. That is its own affair.
 #[test]
 fn turns_on_the_processor_are_as_whoever_started_the_keeper_had_them() {
-    let slice = |pid: u32| {
+    let line = |pid: u32, name: &str| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("se.slice"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.rsplit(' ').next().map(str::to_owned)
     };
     // Not every kernel tells.
-    let Some(usual) = slice(std::process::id()) else { return };
+    let (Some(slice), Some(policy)) = (line(std::process::id(), "se.slice"), line(std::process::id(), "policy")) else { return };
     let mut stage = Stage::new();
     let spec = shell("patient", "exec sleep 1000");
     stage.run(&spec);
     let pid = stage.wait_state(&spec.group, ServiceState::Running).pid.unwrap();
-    assert_eq!(slice(pid), Some(usual));
-    let keeper = slice(stage.keeper.id()).unwrap();
-    assert!(keeper.parse::<u64>().unwrap() <= 1_000_000, "{keeper}");
+    assert_eq!((line(pid, "se.slice"), line(pid, "policy")), (Some(slice), Some(policy.clone())));
+    let allowed = std::process::Command::new("chrt").args(["-r", "1", "true"]).status().is_ok_and(|status| status.success());
+    let keeper = line(stage.keeper.id(), "policy").unwrap();
+    if allowed {
+        assert_eq!(keeper, ROUND_ROBIN);
+    } else {
+        assert_eq!(keeper, policy);
+        let slice = line(stage.keeper.id(), "se.slice").unwrap();
+        assert!(slice.parse::<u64>().unwrap() <= 1_000_000, "{slice}");
+    }
 }
+
+/// `SCHED_RR` in /proc/PID/sched.
+const ROUND_ROBIN: &str = "2";
 
 #[test]
 fn hardening_none_takes_nothing_away() {

@@ -292,17 +292,20 @@ impl Stage {
 
     /// Waits until a service's report is as wanted.
     pub(crate) fn wait_for(&mut self, group: &GroupName, wanted: impl Fn(&ServiceReport) -> bool) -> ServiceReport {
+        self.wait_until(&group.to_string(), |reports| reports.get(group).is_some_and(&wanted));
+        self.reports[group].clone()
+    }
+
+    /// Waits until all reports together are as wanted.
+    pub(crate) fn wait_until(&mut self, what: &str, wanted: impl Fn(&BTreeMap<GroupName, ServiceReport>) -> bool) {
         let end = Instant::now() + BOUND;
-        loop {
-            if let Some(report) = self.reports.get(group).filter(|report| wanted(report)) {
-                return report.clone();
-            }
+        while !wanted(&self.reports) {
             if let Some(message) = self.pump(end) {
                 if !matches!(message, Message::Report(_)) {
                     self.news.push_back(message);
                 }
             } else {
-                assert!(Instant::now() < end, "{group} is not as wanted: {:#?}", self.reports.get(group));
+                assert!(Instant::now() < end, "{what}: not as wanted: {:#?}", self.reports);
             }
         }
     }

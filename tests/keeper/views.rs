@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tagfall::keeper::wire::{Command, Request};
-use tagfall::model::{MountMode, ServiceState, Signal};
+use tagfall::model::{Hardening, MountMode, ServiceState, Signal};
 
 use crate::stage::{Stage, publication, shell, wait_until};
 
@@ -55,8 +55,45 @@ fn a_switch_is_never_seen_half() {
     assert_eq!(stage.reports[&spec.group].pid, report.pid);
     // The host sees nothing of it, and only one publication is left mounted.
     assert_eq!(std::fs::read_dir(&point).unwrap().count(), 1);
-    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", report.pid.unwrap())).unwrap();
-    assert_eq!(mounts.matches(point.to_str().unwrap()).count(), 1, "{mounts}");
+    let mounts = || std::fs::read_to_string(format!("/proc/{}/mountinfo", report.pid.unwrap())).unwrap();
+    assert_eq!(mounts().matches(point.to_str().unwrap()).count(), 1, "{}", mounts());
+    let data = stage.data.to_str().unwrap().to_owned();
+    wait_until("what was put aside is unmounted", || {
+        (mounts().lines().filter(|line| line.contains(&data)).count() == 1).then_some(())
+    });
+    at_home(&stage);
+}
+
+/// The keeper goes into the namespaces of services and comes back.
+fn at_home(stage: &Stage) {
+    for of in ["ns/mnt", "cwd", "root"] {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/{of}")).unwrap();
+        assert_eq!(of(&stage.keeper.id().to_string()), of("self"));
+    }
+}
+
+#[test]
+fn a_service_in_a_namespace_of_its_own_making_holds_nobody_up() {
+    let Ok(unshare) = common::need_tool("unshare") else { return };
+    let mut stage = Stage::new();
+    let unshare = unshare.display();
+    let mut spec =
+        shell("gone", &format!("exec {unshare} --user --map-root-user --mount /bin/sh -c 'echo away; exec sleep 1000'"));
+    spec.launch.hardening = Some(Hardening::None);
+    let views = ["one", "two"].map(|name| publication(&stage.data, &spec.group, name));
+    spec.view = Some(views[0].clone());
+    stage.run(&spec);
+    stage.wait_line(&spec.group, |line| line == "away");
+    let report = stage.wait_state(&spec.group, ServiceState::Running);
+    if report.mount_mode == MountMode::Symlink {
+        assert!(stage.hello.clone().unwrap().namespaces.is_err());
+        return;
+    }
+    // The kernel lets nobody take away there what was mounted before, and that is said.
+    let why = stage.ask(&Request::Reload { group: spec.group.clone(), view: views[1].clone(), signal: None }).unwrap_err();
+    assert!(why.contains("still sees the one before"), "{why}");
+    assert_eq!(stage.reports[&spec.group].publication, Some(views[0].publication));
+    at_home(&stage);
 }
 
 #[test]

@@ -13,7 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree};
 
 use crate::keeper::mounts::own_namespace;
-use crate::sys::process::{OneThread, mount_read_only, mount_writable};
+use crate::sys::mounts::{mount_read_only, mount_writable};
+use crate::sys::process::OneThread;
 
 /// One thing that is done; the number is its bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,9 +260,7 @@ pub(in crate::keeper) fn missing(one_thread: &OneThread) -> Missing {
         i32::from(failed.fold(0, |bits, piece| bits | piece.bit()))
     };
     let Ok(pid) = one_thread.fork(attempt) else { return Missing::all() };
-    let Some(pid) = crate::keeper::proc::pid_of(pid) else { return Missing::all() };
-    let status = rustix::process::waitid(rustix::process::WaitId::Pid(pid), rustix::process::WaitIdOptions::EXITED);
-    let code = status.ok().flatten().and_then(|status| status.exit_status());
-    let bits = code.and_then(|code| u8::try_from(code).ok()).filter(|bits| *bits & !Missing::all().0 == 0);
+    let bits =
+        crate::keeper::proc::code_of(pid).and_then(|code| u8::try_from(code).ok()).filter(|bits| *bits & !Missing::all().0 == 0);
     bits.map_or(Missing::all(), Missing)
 }

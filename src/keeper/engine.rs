@@ -103,6 +103,10 @@ pub(super) struct Engine {
     pub(super) outputs_due: Option<Moment>,
     /// Through which outputs are looked at.
     pub(super) scratch: Rc<Scratch>,
+    /// Whether it is let onto a processor before whoever computes.
+    first: bool,
+    /// Nobody has refused that yet.
+    may_be_first: bool,
     /// Where switches begin and end; `None` where there is no way back from another mount namespace.
     pub(super) home: Option<Home>,
     /// Mount namespaces where a switch has put the publication before aside.
@@ -176,6 +180,8 @@ impl Engine {
             unread: BTreeSet::new(),
             outputs_due: None,
             scratch,
+            first: false,
+            may_be_first: true,
             home,
             asides: Vec::new(),
             kept: Vec::new(),
@@ -198,8 +204,7 @@ impl Engine {
         // What has ended before this program was there to be told.
         self.reap();
         self.start_supervisor();
-        // What it does each time is short, and a service that is down, or told to reload, waits for it.
-        let _ = take_turns(Turns::First);
+        self.come_first();
         // It lives as long as the host: what only starting up needed is not held for all that time.
         crate::sys::memory::give_back();
         loop {
@@ -231,11 +236,22 @@ impl Engine {
 
     /// What services write is theirs: however much it is, copying it keeps nobody from a processor.
     fn read_outputs_in_line(&mut self) {
-        if !self.unread.is_empty() {
-            take_short_turns();
-            self.read_outputs();
-            let _ = take_turns(Turns::First);
+        if self.unread.is_empty() {
+            return;
         }
+        if std::mem::take(&mut self.first) {
+            take_short_turns();
+        }
+        self.read_outputs();
+        if self.unread.is_empty() && self.may_be_first {
+            self.come_first();
+        }
+    }
+
+    /// What it does each time is short, and a service that is down, or told to reload, waits for it.
+    fn come_first(&mut self) {
+        self.may_be_first &= take_turns(Turns::First).is_ok();
+        self.first = self.may_be_first;
     }
 
     fn ready(&mut self, source: Source) {

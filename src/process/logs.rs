@@ -55,6 +55,11 @@ impl At {
             Err(error) => Err(failed(error)),
         }
     }
+
+    /// Whether it has no name any more; then what is in it is all that there will be.
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() == 0)
+    }
 }
 
 impl LogReader {
@@ -76,7 +81,7 @@ impl LogReader {
             }
             let Some(at) = &mut self.at else { return Ok(None) };
             // Found to be rotated before the read, it gets nothing more after it.
-            let newer = newer(&self.dir, at.inode)?;
+            let newer = newer(&self.dir, at)?;
             let failed = |source| LogsError { path: self.dir.clone(), source };
             let text = read(at).map_err(failed)?;
             if text.is_empty() {
@@ -122,7 +127,7 @@ impl LogReader {
             if left == 0 {
                 return Ok(());
             }
-            let Some(older) = older(&self.dir, at.inode)? else { return Ok(()) };
+            let Some(older) = older(&self.dir, at)? else { return Ok(()) };
             end = older.file.metadata().map_err(failed)?.len();
             self.at = Some(older);
         }
@@ -192,11 +197,15 @@ enum Newer {
     Unknown,
 }
 
-fn newer(dir: &Path, inode: u64) -> Result<Newer, LogsError> {
+fn newer(dir: &Path, at: &At) -> Result<Newer, LogsError> {
     for _ in 0..TRIES {
         let files = list(dir)?;
-        let Some(age) = files.iter().find(|(_, found)| **found == inode).map(|(age, _)| *age) else {
-            return Ok(Newer::Unknown);
+        let Some(age) = files.iter().find(|(_, found)| **found == at.inode).map(|(age, _)| *age) else {
+            if at.is_removed().map_err(|source| LogsError { path: dir.to_owned(), source })? {
+                return Ok(Newer::Unknown);
+            }
+            // It has a name, and got it while the names were listed.
+            continue;
         };
         // In the middle of a rotation the next number may be free.
         let Some((next, wanted)) = files.range(..age).next_back() else { return Ok(Newer::None) };
@@ -208,10 +217,15 @@ fn newer(dir: &Path, inode: u64) -> Result<Newer, LogsError> {
     Ok(Newer::None)
 }
 
-fn older(dir: &Path, inode: u64) -> Result<Option<At>, LogsError> {
+fn older(dir: &Path, at: &At) -> Result<Option<At>, LogsError> {
     for _ in 0..TRIES {
         let files = list(dir)?;
-        let Some(age) = files.iter().find(|(_, found)| **found == inode).map(|(age, _)| *age) else { return Ok(None) };
+        let Some(age) = files.iter().find(|(_, found)| **found == at.inode).map(|(age, _)| *age) else {
+            if at.is_removed().map_err(|source| LogsError { path: dir.to_owned(), source })? {
+                return Ok(None);
+            }
+            continue;
+        };
         let Some((next, wanted)) = files.range(age + 1..).next() else { return Ok(None) };
         match At::open(&dir.join(log_file(*next)))? {
             Some(found) if found.inode == *wanted => return Ok(Some(found)),
@@ -221,8 +235,22 @@ fn older(dir: &Path, inode: u64) -> Result<Option<At>, LogsError> {
     Ok(None)
 }
 
-/// Log files by age, each with its inode. One that a rotation shows under two names counts as the older.
+/// Log files by age, each with its inode, as they stood at one moment: listed twice alike, since a rotation in between gives
+/// each of them another name.
 fn list(dir: &Path) -> Result<BTreeMap<u32, u64>, LogsError> {
+    let mut files = look(dir)?;
+    for _ in 0..TRIES {
+        let again = look(dir)?;
+        if again == files {
+            break;
+        }
+        files = again;
+    }
+    Ok(files)
+}
+
+/// One that a rotation shows under two names counts as the older.
+fn look(dir: &Path) -> Result<BTreeMap<u32, u64>, LogsError> {
     let failed = |source| LogsError { path: dir.to_owned(), source };
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -349,6 +377,22 @@ mod tests {
         fs::write(dir.join("older-2.log"), "2026-01-01T00:00:00.000Z o six\n").unwrap();
         fs::write(dir.join("older-1.log"), "2026-01-01T00:00:00.000Z o seven\n").unwrap();
         assert_eq!(rest(&mut reader), ["six", "seven"]);
+    }
+
+    #[test]
+    fn a_file_that_has_no_name_for_a_moment_is_not_read_again() {
+        let (data, group, dir) = stage();
+        fs::write(dir.join("current.log"), "2026-01-01T00:00:00.000Z o one\n").unwrap();
+        let mut reader = LogReader::open(data.path(), &group, LogFilter::default()).unwrap();
+        assert_eq!(rest(&mut reader), ["one"]);
+        // As whoever lists names during a rotation sees it.
+        fs::write(dir.join("older-1.log"), "2026-01-01T00:00:00.000Z o before\n").unwrap();
+        fs::rename(dir.join("current.log"), dir.join("between")).unwrap();
+        assert_eq!(rest(&mut reader), [""; 0]);
+        fs::rename(dir.join("older-1.log"), dir.join("older-2.log")).unwrap();
+        fs::rename(dir.join("between"), dir.join("older-1.log")).unwrap();
+        fs::write(dir.join("current.log"), "2026-01-01T00:00:00.000Z o two\n").unwrap();
+        assert_eq!(rest(&mut reader), ["two"]);
     }
 
     #[test]

@@ -293,7 +293,8 @@ pub enum Count {
 }
 
 /// The points of a service's life at which a hook may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "named as in group.toml; the hooks page tells when each runs")]
 pub enum HookKind {
     HealthCheck,

@@ -160,12 +160,15 @@ fn look(at: &OwnedFd, name: &OsString, target: &Path) -> io::Result<Found> {
     let leads = readlinkat(found.as_fd(), "", Vec::new())?;
     let leads = Path::new(std::ffi::OsStr::from_bytes(leads.to_bytes()));
     // The data folder may have been reached by another name when the link was made.
-    let view = |path: &Path| path.parent().map(Path::to_owned);
-    let same = leads.is_absolute()
-        && leads.file_name() == target.file_name()
-        && view(leads).and_then(|view| view.parent()?.canonicalize().ok()).as_deref() == target.parent().and_then(Path::parent)
-        && view(leads).and_then(|view| view.file_name().map(ToOwned::to_owned))
-            == view(target).and_then(|view| view.file_name().map(ToOwned::to_owned));
+    let split = |path: &Path| -> Option<(PathBuf, OsString, OsString)> {
+        let view = path.parent()?;
+        Some((view.parent()?.to_owned(), view.file_name()?.to_owned(), path.file_name()?.to_owned()))
+    };
+    let same = |(views, group, files): (PathBuf, OsString, OsString)| {
+        let views = views.canonicalize().ok()?;
+        Some(split(target)? == (views, group, files))
+    };
+    let same = leads.is_absolute() && split(leads).and_then(same) == Some(true);
     if leads == target || same { Ok(Found::Ours) } else { other(&format!("a link to `{}`", leads.display())) }
 }
 

@@ -238,16 +238,7 @@ impl Engine {
     }
 
     fn hear(&mut self, group: &GroupName, mut words: Vec<Word>) {
-        words.retain(|word| match word {
-            Word::MainPid(pid) => self.take_main(group, *pid),
-            Word::Ready
-            | Word::Reloading
-            | Word::Stopping
-            | Word::Status(_)
-            | Word::Watchdog
-            | Word::WatchdogTrigger
-            | Word::Extend(_) => true,
-        });
+        words.retain(|word| word.main_pid().is_none_or(|pid| self.take_main(group, pid)));
         let context = self.context();
         let Some(entry) = self.services.get_mut(group) else { return };
         if words.iter().all(|word| *word == Word::Watchdog) {

@@ -14,6 +14,8 @@ mod kernel;
 mod life;
 #[path = "../../tests/sim/random.rs"]
 mod random;
+#[path = "../../tests/sim/seeds.rs"]
+mod seeds;
 mod shell;
 mod world;
 
@@ -25,45 +27,33 @@ const SEEDS: u64 = 500;
 /// Seeds that once found a bug.
 const REGRESSIONS: [u64; 0] = [];
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok())
-}
-
 #[test]
 fn every_seed_keeps_the_invariants_and_ends_as_it_is_wanted() {
-    if let Some(seed) = number("TAGFALL_SIM_SEED") {
+    if let Some(seed) = seeds::alone() {
         let mut world = World::new(seed);
         world.print = true;
         world.run();
         return;
     }
-    let seeds = number("TAGFALL_SIM_SEEDS").unwrap_or(SEEDS);
+    let count = seeds::wanted(SEEDS);
     let mut totals = Totals::default();
-    for seed in REGRESSIONS.into_iter().chain(1..=seeds) {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            world.run();
-            world.totals
-        });
-        match outcome {
-            Ok(run) => totals.add(&run),
-            Err(_) => panic!("seed {seed} failed: TAGFALL_SIM_SEED={seed} cargo test --lib keeper::tests shows its trace"),
-        }
-    }
-    println!("{seeds} seeds: {totals:?}");
+    let run = |seed| {
+        let mut world = World::new(seed);
+        world.run();
+        world.totals
+    };
+    seeds::run_all(&REGRESSIONS, count, "cargo test --lib keeper::tests", run, |run| totals.add(&run));
+    println!("{count} seeds: {totals:?}");
     let Totals { deaths, exchanges, adopted, starts, stuck, unknown, damaged, silent, renamed, events: _ } = totals;
     let all = [deaths, exchanges, adopted, starts, stuck, unknown, damaged, silent, renamed];
-    assert!(all.iter().all(|count| *count > 0) || seeds < SEEDS, "something was not exercised: {totals:?}");
+    assert!(all.iter().all(|count| *count > 0) || count < SEEDS, "something was not exercised: {totals:?}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    for seed in 1..=20 {
-        let trace = |seed| {
-            let mut world = World::new(seed);
-            world.run();
-            world.trace
-        };
-        assert!(trace(seed) == trace(seed), "seed {seed} gave two different traces");
-    }
+    seeds::assert_repeats(|seed| {
+        let mut world = World::new(seed);
+        world.run();
+        world.trace
+    });
 }

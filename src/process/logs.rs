@@ -80,17 +80,20 @@ impl LogReader {
                 self.at = self.oldest()?;
             }
             let Some(at) = &mut self.at else { return Ok(None) };
-            // Found to be rotated before the read, it gets nothing more after it.
-            let newer = newer(&self.dir, at)?;
             let failed = |source| LogsError { path: self.dir.clone(), source };
-            let text = read(at).map_err(failed)?;
+            let mut text = read(at).map_err(failed)?;
             if text.is_empty() {
-                match newer {
-                    Newer::None => return Ok(None),
-                    Newer::At(next) => self.at = Some(next),
-                    Newer::Unknown => self.at = self.oldest()?,
+                let newer = beside(&self.dir, at, Side::Newer)?;
+                // Found to be rotated, it gets nothing more: what it got before is still to be read.
+                text = read(at).map_err(failed)?;
+                if text.is_empty() {
+                    match newer {
+                        Beside::None => return Ok(None),
+                        Beside::At(next) => self.at = Some(next),
+                        Beside::Removed => self.at = self.oldest()?,
+                    }
+                    continue;
                 }
-                continue;
             }
             let lines = text.split(|byte| *byte == b'\n').filter_map(|line| LogLine::parse(&self.group, line));
             let filter = &self.filter;
@@ -127,7 +130,7 @@ impl LogReader {
             if left == 0 {
                 return Ok(());
             }
-            let Some(older) = older(&self.dir, at)? else { return Ok(()) };
+            let Beside::At(older) = beside(&self.dir, at, Side::Older)? else { return Ok(()) };
             end = older.file.metadata().map_err(failed)?.len();
             self.at = Some(older);
         }
@@ -189,50 +192,43 @@ fn back(at: &At, mut end: u64, left: &mut usize, group: &GroupName, filter: &Log
     Ok(if *left == 0 { end } else { 0 })
 }
 
-/// What comes behind a file.
-enum Newer {
-    None,
-    At(At),
-    /// It has been rotated away.
-    Unknown,
+/// Which neighbour of a file.
+#[derive(Clone, Copy)]
+enum Side {
+    Newer,
+    Older,
 }
 
-fn newer(dir: &Path, at: &At) -> Result<Newer, LogsError> {
+/// What is next to a file.
+enum Beside {
+    None,
+    At(At),
+    /// The file itself has been rotated away.
+    Removed,
+}
+
+fn beside(dir: &Path, at: &At, side: Side) -> Result<Beside, LogsError> {
     for _ in 0..TRIES {
         let files = list(dir)?;
         let Some(age) = files.iter().find(|(_, found)| **found == at.inode).map(|(age, _)| *age) else {
             if at.is_removed().map_err(|source| LogsError { path: dir.to_owned(), source })? {
-                return Ok(Newer::Unknown);
+                return Ok(Beside::Removed);
             }
             // It has a name, and got it while the names were listed.
             continue;
         };
         // In the middle of a rotation the next number may be free.
-        let Some((next, wanted)) = files.range(..age).next_back() else { return Ok(Newer::None) };
-        match At::open(&dir.join(log_file(*next)))? {
-            Some(found) if found.inode == *wanted => return Ok(Newer::At(found)),
-            Some(_) | None => {}
-        }
-    }
-    Ok(Newer::None)
-}
-
-fn older(dir: &Path, at: &At) -> Result<Option<At>, LogsError> {
-    for _ in 0..TRIES {
-        let files = list(dir)?;
-        let Some(age) = files.iter().find(|(_, found)| **found == at.inode).map(|(age, _)| *age) else {
-            if at.is_removed().map_err(|source| LogsError { path: dir.to_owned(), source })? {
-                return Ok(None);
-            }
-            continue;
+        let next = match side {
+            Side::Newer => files.range(..age).next_back(),
+            Side::Older => files.range(age + 1..).next(),
         };
-        let Some((next, wanted)) = files.range(age + 1..).next() else { return Ok(None) };
+        let Some((next, wanted)) = next else { return Ok(Beside::None) };
         match At::open(&dir.join(log_file(*next)))? {
-            Some(found) if found.inode == *wanted => return Ok(Some(found)),
+            Some(found) if found.inode == *wanted => return Ok(Beside::At(found)),
             Some(_) | None => {}
         }
     }
-    Ok(None)
+    Ok(Beside::None)
 }
 
 /// Log files by age, each with its inode, as they stood at one moment: listed twice alike, since a rotation in between gives

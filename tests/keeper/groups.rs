@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{Skipped, need};
-use tagfall::keeper::wire::{Command, Message, Request};
+use tagfall::keeper::wire::{Command, Request};
 use tagfall::model::{Exit, GroupName, ServiceState};
 
 use crate::stage::{NOBODY, Stage, alive, is_root, shell, signal, wait_until};
@@ -194,17 +194,7 @@ fn a_command_runs_in_the_group_of_its_service_and_ends_with_it() {
     stage.ask(&Request::Stop { group: spec.group.clone() }).unwrap();
     stage.wait_state(&spec.group, ServiceState::Stopped);
     assert_eq!(members(&spec.group), Vec::<u32>::new());
-    let exit = stage.next_where("how the command ended", |message| match message {
-        Message::ExecDone { attempt, outcome } if *attempt == asked => Some(outcome.exit),
-        Message::Hello(_)
-        | Message::Report(_)
-        | Message::Gone(_)
-        | Message::SnapshotEnd
-        | Message::Reply { .. }
-        | Message::ExecDone { .. }
-        | Message::Shutdown => None,
-    });
-    assert_eq!(exit, Exit::Signal(tagfall::model::Signal::KILL));
+    assert_eq!(stage.outcome_of(asked).unwrap().exit, Exit::Signal(tagfall::model::Signal::KILL));
     assert_eq!(stage.reports[&spec.group].incarnation, 1);
 }
 

@@ -277,6 +277,11 @@ impl Stage {
 
     pub(crate) fn exec(&mut self, command: tagfall::keeper::wire::Command) -> Result<ExecOutcome, String> {
         let asked = self.send(&Request::Exec(Box::new(command)));
+        self.outcome_of(asked)
+    }
+
+    /// What came of a command that was asked for.
+    pub(crate) fn outcome_of(&mut self, asked: u64) -> Result<ExecOutcome, String> {
         self.next_where("outcome", |message| match message {
             Message::ExecDone { attempt, outcome } if *attempt == asked => Some(Ok(outcome.clone())),
             Message::Reply { attempt, result: Err(why) } if *attempt == asked => Some(Err(why.clone())),

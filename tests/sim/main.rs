@@ -11,6 +11,7 @@ mod faults;
 mod git;
 mod host;
 mod random;
+mod seeds;
 mod world;
 
 use world::World;
@@ -20,31 +21,23 @@ const SEEDS: u64 = 4_000;
 /// Seeds that once found a bug.
 const REGRESSIONS: [u64; 6] = [40, 282, 1089, 1258, 1292, 2206];
 
-fn seeds() -> u64 {
-    std::env::var("TAGFALL_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
-}
-
 #[test]
 fn every_seed_keeps_the_invariants_and_converges() {
-    if let Some(seed) = std::env::var("TAGFALL_SIM_SEED").ok().and_then(|text| text.parse().ok()) {
+    if let Some(seed) = seeds::alone() {
         let mut world = World::new(seed);
         world.print = true;
         world.run();
         return;
     }
+    let count = seeds::wanted(SEEDS);
     let mut totals = world::Totals::default();
-    for seed in REGRESSIONS.into_iter().chain(1..=seeds()) {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed);
-            world.run();
-            world.totals
-        });
-        match outcome {
-            Ok(run) => totals.add(&run),
-            Err(_) => panic!("seed {seed} failed: TAGFALL_SIM_SEED={seed} cargo test --test sim shows its trace"),
-        }
-    }
-    eprintln!("{} seeds: {totals:?}", seeds());
+    let run = |seed| {
+        let mut world = World::new(seed);
+        world.run();
+        world.totals
+    };
+    seeds::run_all(&REGRESSIONS, count, "cargo test --test sim", run, |run| totals.add(&run));
+    eprintln!("{count} seeds: {totals:?}");
     assert!(
         totals.crashes > 0 && totals.refused > 0 && totals.reloads > 0 && totals.restarts > 0,
         "faults were not exercised: {totals:?}"
@@ -53,13 +46,9 @@ fn every_seed_keeps_the_invariants_and_converges() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    for seed in 1..=20 {
-        let trace = |seed| {
-            let mut world = World::new(seed);
-            world.run();
-            world.trace
-        };
-        let (one, two) = (trace(seed), trace(seed));
-        assert!(one == two, "seed {seed} gave two different traces");
-    }
+    seeds::assert_repeats(|seed| {
+        let mut world = World::new(seed);
+        world.run();
+        world.trace
+    });
 }

@@ -42,6 +42,13 @@ pub(crate) enum Word {
     MainPid(u32),
 }
 
+impl Word {
+    /// Whom it names as the main process, which is not believed unseen.
+    pub(crate) fn main_pid(&self) -> Option<u32> {
+        if let Self::MainPid(pid) = self { Some(*pid) } else { None }
+    }
+}
+
 /// What is known from the running process itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Told {

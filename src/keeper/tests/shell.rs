@@ -195,16 +195,7 @@ impl Shell<'_> {
             if !self.kernel.may_go_on() {
                 return;
             }
-            let words = words.into_iter().filter(|word| match word {
-                Word::MainPid(pid) => self.take_main(group, *pid),
-                Word::Ready
-                | Word::Reloading
-                | Word::Stopping
-                | Word::Status(_)
-                | Word::Watchdog
-                | Word::WatchdogTrigger
-                | Word::Extend(_) => true,
-            });
+            let words = words.into_iter().filter(|word| word.main_pid().is_none_or(|pid| self.take_main(group, pid)));
             let words: Vec<Word> = words.collect();
             // Who belongs to it is tried with real processes; strangers are none of these here.
             if self.kernel.procs.get(&sender).is_none_or(|proc| proc.is_of(group)) {

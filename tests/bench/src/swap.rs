@@ -17,12 +17,11 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tagfall::keeper::KeeperConfig;
 use tagfall::keeper::wire::{Message, PACKET_MAX_BYTES, Request, SOCKET_ENV, decode_message, encode_request};
-use tagfall::model::{
-    Backoff, Digest, GroupName, Launch, MountMode, Policy, PublicationId, ServiceKind, ServiceSpec, ServiceState, Signal, View,
-};
+use tagfall::model::{Digest, GroupName, MountMode, PublicationId, ServiceSpec, ServiceState, Signal, View};
 
 use crate::Failure;
 use crate::clock::{ms_between, now_ns, pause};
+use crate::direct::service;
 use crate::stage::{me, tagfall};
 use crate::table::{Row, Sample};
 
@@ -201,7 +200,7 @@ pub(crate) fn drive(dir: &str) -> Result<bool, Failure> {
     let socket = tagfall::sys::process::inherited_fd(number)?;
     let mut keeper = Keeper { socket: socket.as_fd(), packet: vec![0; PACKET_MAX_BYTES], attempt: 0, running: None };
     let group = group()?;
-    keeper.ask(&Request::Run(Box::new(spec(&group, data)?)))?;
+    keeper.ask(&Request::Run(Box::new(spec(data)?)))?;
     while keeper.running != Some(MountMode::Namespace) {
         if keeper.running == Some(MountMode::Symlink) {
             return Err("services get no mount namespace here: nothing to swap".into());
@@ -277,31 +276,9 @@ fn view(data: &Path, version: u32) -> Result<View, Failure> {
     Ok(View { publication: publication(version), source: text(source(data, version)?)?, point: text(point(data)?)? })
 }
 
-fn spec(group: &GroupName, data: &Path) -> Result<ServiceSpec, Failure> {
-    let text = |name: &str| data.join(name).display().to_string();
-    Ok(ServiceSpec {
-        group: group.clone(),
-        revision: Digest::of(b"revision"),
-        release: "v1.0.0".to_owned(),
-        launch: Launch {
-            argv: vec![me()?, "readers".to_owned(), point(data)?.display().to_string(), text("readers")],
-            working_dir: "/".to_owned(),
-            ..Launch::default()
-        },
-        policy: Policy {
-            kind: ServiceKind::Daemon,
-            stop_signal: Signal::TERM,
-            stop_timeout: Duration::from_secs(10),
-            backoff: Backoff {
-                min: Duration::from_millis(100),
-                max: Duration::from_secs(30),
-                reset_after: Duration::from_secs(300),
-            },
-            ready_when_started: true,
-            ready: tagfall::model::Ready::Started,
-            watchdog: None,
-            logs: tagfall::model::LogPolicy::default(),
-        },
-        view: Some(view(data, 0)?),
-    })
+fn spec(data: &Path) -> Result<ServiceSpec, Failure> {
+    let (point, result) = (point(data)?.display().to_string(), data.join("readers").display().to_string());
+    let mut spec = service(GROUP, &[&me()?, "readers", &point, &result])?;
+    spec.view = Some(view(data, 0)?);
+    Ok(spec)
 }

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::trial::attempt_in;
 use crate::model::{Digest, Exit, GroupName, Limits, Signal};
 use crate::sys::process::OneThread;
 
@@ -444,15 +445,7 @@ fn try_unified(one_thread: &OneThread, base: &Path) -> io::Result<bool> {
 }
 
 fn try_place(one_thread: &OneThread, place: &Place) -> io::Result<()> {
-    let pid = one_thread.fork_into(place.into.as_ref().map(|dir| dir.as_fd()), |born| match place.enter(born) {
-        Ok(()) => 0,
-        Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
-    })?;
-    match super::proc::code_of(pid) {
-        Some(0) => Ok(()),
-        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-        None => Err(io::Error::other("the process that tried it was killed")),
-    }
+    attempt_in(one_thread, place.into.as_ref().map(|dir| dir.as_fd()), |born| place.enter(born))
 }
 
 fn parse_controllers(text: &str) -> Vec<Controller> {

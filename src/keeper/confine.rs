@@ -18,6 +18,7 @@ use super::grants::{Grants, RunAs};
 use super::rights::Rights;
 use super::spawn::landlock::{Fence, restrict};
 use super::spawn::seccomp::program;
+use super::trial::{UNKNOWN, attempt, code_of};
 use crate::sys::confine::{Instruction, seccomp};
 use crate::sys::process::{OneThread, groups_of};
 
@@ -130,18 +131,6 @@ fn shut_in() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
-fn attempt(one_thread: &OneThread, what: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let child = || match what() {
-        Ok(()) => 0,
-        Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
-    };
-    match super::proc::code_of(one_thread.fork(child)?) {
-        Some(0) => Ok(()),
-        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-        None => Err(io::Error::other("it could not be tried")),
-    }
-}
-
 fn try_user(one_thread: &OneThread, user: &RunAs, rights: &Rights) -> io::Result<()> {
     if !rights.may_give {
         // It could become that user, which would then have nothing to write to.
@@ -177,7 +166,7 @@ pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(Pat
     let groups = groups_of_user(user);
     let child = || {
         if let Err(error) = become_user(user, &groups) {
-            return error.raw_os_error().unwrap_or(EXIT_UNKNOWN);
+            return error.raw_os_error().unwrap_or(UNKNOWN);
         }
         for (path, need) in needs {
             let tried = match need {
@@ -187,7 +176,7 @@ pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(Pat
             };
             let errno = tried.err().and_then(|error| error.raw_os_error()).unwrap_or(0);
             if rustix::io::write(&write, &errno.to_le_bytes()).is_err() {
-                return EXIT_UNKNOWN;
+                return UNKNOWN;
             }
         }
         0
@@ -196,7 +185,7 @@ pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(Pat
     drop(write);
     let mut answer = Vec::new();
     io::Read::read_to_end(&mut std::fs::File::from(read), &mut answer)?;
-    match super::proc::code_of(pid) {
+    match code_of(pid) {
         Some(0) => {}
         code => return Err(code.map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error)),
     }
@@ -204,9 +193,6 @@ pub fn closed_to(user: &RunAs, needs: &[(PathBuf, Need)]) -> io::Result<Vec<(Pat
     let bad = needs.iter().zip(errors).filter(|(_, errno)| [libc::EACCES, libc::EPERM].contains(errno));
     Ok(bad.map(|((path, _), errno)| (path.clone(), io::Error::from_raw_os_error(errno))).collect())
 }
-
-/// Exit code of a child that cannot say what went wrong.
-const EXIT_UNKNOWN: i32 = 255;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@
 //! | `state.rs` | what follows from an event: pure, and looked at in every state that there is |
 //! | `engine.rs`, `poller.rs` | what happens next: the loop |
 //! | `roster.rs` | for whom something is due |
-//! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs` | how it is carried out |
+//! | `services.rs`, `spawn.rs`, `mounts.rs`, `proc.rs`, `trial.rs` | how it is carried out, and whether it can be |
 //! | `reserve.rs` | what is kept back for those that run already |
 //! | `leftovers.rs` | who is left of a service, and their end |
 //! | `cgroup.rs`, `oom.rs` | what holds a service together and within its limits; whom the kernel kills first |
@@ -65,6 +65,7 @@ mod spawn;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod unit;
 pub mod wire;
 

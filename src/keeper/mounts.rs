@@ -21,7 +21,7 @@ use rustix::process::{PidfdFlags, fchdir, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
 use super::beneath::{below, folder};
-use super::proc;
+use super::trial::attempt;
 use crate::model::View;
 use crate::sys::mounts::{mount_apart, mount_read_only, owner_of_namespace, unshare_mounts};
 use crate::sys::process::{OneThread, pidfd_signal};
@@ -92,15 +92,15 @@ impl Home {
             Ok(Self { namespace: namespace_at("/proc/self/ns/mnt")?, directory, user: (user.st_dev, user.st_ino) })
         };
         let home = there().ok()?;
-        let there_and_back = || -> io::Result<bool> {
+        let there_and_back = || -> io::Result<()> {
             let before = stat("/")?;
             own_namespace()?;
             home.back()?;
             let after = stat("/")?;
-            Ok((before.st_dev, before.st_ino) == (after.st_dev, after.st_ino))
+            let same = (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino);
+            if same { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         };
-        let pid = one_thread.fork(|| i32::from(!there_and_back().is_ok_and(|same| same))).ok()?;
-        (proc::code_of(pid) == Some(0)).then_some(home)
+        attempt(one_thread, there_and_back).is_ok().then_some(home)
     }
 
     /// The mount namespace of a process, if whoever mounts there has rights where this process is, too.

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::sys::process::session_of;
 
@@ -117,13 +117,6 @@ pub(super) fn exit_of_zombie(pid: u32, started: u64) -> Option<crate::model::Exi
 /// The kernel's id of this boot.
 pub(super) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
-/// Waits for a child that tries something, and gives its exit code, if it has one.
-pub(super) fn code_of(pid: u32) -> Option<i32> {
-    // It is ours and not yet waited for, so its number is its own.
-    let status = waitid(WaitId::Pid(pid_of(pid)?), WaitIdOptions::EXITED);
-    status.ok().flatten().and_then(|status| status.exit_status())
 }
 
 /// A name for the mount namespace of a process.

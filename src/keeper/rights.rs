@@ -7,6 +7,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::spawn::landlock;
 use super::spawn::shield::{Missing, missing};
+use super::trial::attempt;
 use crate::sys::process::{OneThread, User, user_by_id};
 
 /// The keeper's own rights.
@@ -79,17 +80,8 @@ fn known_capabilities() -> CapabilitySet {
 /// Tries in a child whether a mount namespace can be made, and directories mounted in it: capabilities alone do not tell, since a seccomp filter or an
 /// LSM may refuse it as well.
 fn try_namespace(one_thread: &OneThread, data_dir: &Path) -> Result<(), String> {
-    let attempt = || match super::mounts::try_all(data_dir) {
-        Ok(()) => 0,
-        Err(error) => error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(255),
-    };
-    let pid = one_thread.fork(attempt).map_err(|error| format!("no child could be made to try it: {error}"))?;
-    match super::proc::code_of(pid) {
-        Some(0) => Ok(()),
-        Some(errno) => {
-            let error = std::io::Error::from_raw_os_error(errno);
-            Err(format!("mount namespaces are not allowed here ({error})"))
-        }
-        None => Err("whether mount namespaces are allowed here could not be tried".to_owned()),
-    }
+    attempt(one_thread, || super::mounts::try_all(data_dir)).map_err(|error| match error.raw_os_error() {
+        Some(_) => format!("mount namespaces are not allowed here ({error})"),
+        None => format!("whether mount namespaces are allowed here could not be tried ({error})"),
+    })
 }

@@ -36,11 +36,20 @@ fn client(host: &Host, arguments: &[&str]) -> common::Output {
 
 #[test]
 fn the_command_gives_the_lines_of_the_files_byte_for_byte() {
-    let script = "echo one; echo two >&2; printf 'a\\000b\\377\\n'; head -c 40000 /dev/zero | tr '\\000' y; echo; echo done; exec sleep 1000000";
-    let host = start(script, "format = \"json\"");
+    // Between its two streams a service's lines have no order: the rest is written once both have begun.
+    let dir = common::temp_dir();
+    let go = dir.path().join("go");
+    let script = format!(
+        "echo one; echo two >&2; until [ -e {} ]; do :; done; printf 'a\\000b\\377\\n'; head -c 40000 /dev/zero | tr '\\000' y; \
+         echo; echo done; exec sleep 1000000",
+        go.display()
+    );
+    let host = start(&script, "format = \"json\"");
     let file = host.path("data/logs/web.default/current.log");
     let read = || fs::read_to_string(&file).unwrap_or_default();
-    wait_until("all is written", LONG, || read().contains("\"line\":\"done\"") && read().contains("\"two\""));
+    wait_until("both streams are read", LONG, || read().contains("\"one\"") && read().contains("\"two\""));
+    fs::write(&go, "").unwrap();
+    wait_until("all is written", LONG, || read().contains("\"line\":\"done\""));
     let all = client(&host, &["-o", "json"]);
     assert_eq!((all.code, all.stdout.as_str()), (Some(0), read().as_str()));
     assert_eq!(all.stdout.matches("\"more\":true").count(), 2);

@@ -261,6 +261,6 @@ pub(in crate::keeper) fn missing(one_thread: &OneThread) -> Missing {
     };
     let Ok(pid) = one_thread.fork(attempt) else { return Missing::all() };
     let bits =
-        crate::keeper::proc::code_of(pid).and_then(|code| u8::try_from(code).ok()).filter(|bits| *bits & !Missing::all().0 == 0);
+        crate::keeper::trial::code_of(pid).and_then(|code| u8::try_from(code).ok()).filter(|bits| *bits & !Missing::all().0 == 0);
     bits.map_or(Missing::all(), Missing)
 }

@@ -8,6 +8,7 @@ fn check<T: Default + PartialOrd>(result: T) -> std::io::Result<T> {
     if result < T::default() { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }
 
+pub mod fork;
 pub mod mounts;
 pub mod process;
 pub mod turns;

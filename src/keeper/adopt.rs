@@ -10,6 +10,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::engine::{Engine, Owner, now, say};
 use super::journal::{Record, Saved};
 use super::poller::{Source, Token};
+use super::reserve::lasting;
 use super::services::Entry;
 use super::state::Service;
 use super::{hold, proc};
@@ -29,7 +30,7 @@ fn held(pid: u32, started: u64) -> Option<(OwnedFd, proc::Stat)> {
     let pidfd = pidfd_open(proc::pid_of(pid)?, PidfdFlags::empty()).ok()?;
     // Looked at after it was opened: now it is this process that the descriptor means, for ever.
     let stat = proc::stat(pid).filter(|stat| stat.started == started)?;
-    Some((pidfd, stat))
+    Some((lasting(pidfd), stat))
 }
 
 impl Engine {

@@ -29,7 +29,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::trial::attempt_in;
 use crate::model::{Digest, Exit, GroupName, Limits, Signal};
-use crate::sys::process::OneThread;
+use crate::sys::fork::OneThread;
 
 /// The directory below the keeper's own group.
 const TOP: &str = "tagfall";

@@ -20,7 +20,8 @@ use super::spawn::landlock::{Fence, restrict};
 use super::spawn::seccomp::program;
 use super::trial::{UNKNOWN, attempt, code_of};
 use crate::sys::confine::{Instruction, seccomp};
-use crate::sys::process::{OneThread, groups_of};
+use crate::sys::fork::OneThread;
+use crate::sys::process::groups_of;
 
 /// How the supervisor's process is shut in.
 pub(super) struct Confinement {

@@ -30,10 +30,12 @@ use super::proc;
 use super::rights::Rights;
 use super::roster::{Mark, Roster};
 use super::state::{Context, Event};
+use super::trial::orphans_come_first;
 use super::unit::Unit;
 use super::wire::PACKET_MAX_BYTES;
 use crate::model::{Digest, Exit, GroupName, LogStream, Moment, Now, Timestamp};
-use crate::sys::process::{Child, OneThread, read_signals, signal_fd, wait};
+use crate::sys::fork::OneThread;
+use crate::sys::process::{Caught, Child, read_signals, signal_fd, wait};
 use crate::sys::turns::{Turns, take_turns};
 
 /// How soon the journal is tried again where it cannot be written.
@@ -126,11 +128,12 @@ pub(super) struct Engine {
     pub(super) sessions: Option<BTreeMap<u32, Vec<u32>>>,
     /// Children that came to us as orphans, as found in this turn of the loop and since children were collected last.
     pub(super) orphans: Option<Vec<u32>>,
+    /// They are in the list of the first thread, which makes none itself.
+    pub(super) orphans_come_first: bool,
 }
 
 impl Engine {
-    pub(super) fn new(config: KeeperConfig) -> Result<Self, KeeperError> {
-        let one_thread = OneThread::prove().map_err(KeeperError::setup("begin: it must be alone in its process"))?;
+    pub(super) fn new(config: KeeperConfig, one_thread: OneThread) -> Result<Self, KeeperError> {
         take_short_turns();
         let rights = Rights::find(&one_thread, &config.data_dir);
         let confinement = Confinement::find(&one_thread, &config.grants, &rights)?;
@@ -140,6 +143,7 @@ impl Engine {
         let cgroups = Cgroups::find(&one_thread, &config.data_dir);
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
             .map_err(KeeperError::setup("become the parent of orphans"))?;
+        let orphans_come_first = orphans_come_first(&one_thread);
         let signals = signal_fd(&super::SIGNALS).map_err(KeeperError::setup("take signals"))?;
         let mut poller = Poller::new().map_err(KeeperError::setup("make an epoll instance"))?;
         let signals_token = poller.add(&signals, Source::Signals).map_err(KeeperError::setup("wait for signals"))?;
@@ -192,6 +196,7 @@ impl Engine {
             asleep: asleep(),
             sessions: None,
             orphans: None,
+            orphans_come_first,
         };
         engine.adopt_all(saved);
         engine.name_unrecorded();
@@ -226,10 +231,10 @@ impl Engine {
             for source in sources {
                 self.ready(source);
             }
-            self.read_outputs_in_line();
             if std::mem::take(&mut self.reaping) {
                 self.reap();
             }
+            self.read_outputs_in_line();
             self.fire_deadlines();
         }
     }
@@ -270,13 +275,22 @@ impl Engine {
 
     fn take_signals(&mut self) {
         let Ok(signals) = read_signals(self.signals.as_fd()) else { return };
-        for signal in signals {
+        for Caught { signal, sender } in signals {
             match signal {
-                libc::SIGCHLD => self.reap(),
+                libc::SIGCHLD => self.reap_first(sender),
                 libc::SIGHUP => self.begin_exchange(),
                 _ => self.begin_ending(),
             }
         }
+    }
+
+    /// Sees to the one child that a signal names: to find it among all others, and out that there is no further one, takes the
+    /// kernel longer the more there are, and so comes after it.
+    fn reap_first(&mut self, pid: u32) {
+        let ended = wait(Child::Peek(pid)).ok().flatten();
+        let collected = ended.and_then(|(pid, exit)| self.collect(pid, exit).ok()?);
+        self.ended(collected);
+        self.reaping = true;
     }
 
     /// Collects children that have ended, known or orphaned, and then sees to what follows from each: all there are, or so many
@@ -284,28 +298,36 @@ impl Engine {
     pub(super) fn reap(&mut self) {
         let (mut ended, mut more) = (Vec::new(), true);
         for _ in 0..REAPED_PER_TURN {
-            let Ok(Some((pid, exit))) = wait(Child::PeekAny) else {
+            let collected = wait(Child::PeekAny).ok().flatten().map(|(pid, exit)| self.collect(pid, exit));
+            let Some(Ok(one)) = collected else {
                 more = false;
                 break;
             };
-            if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
-                // What it said last comes first: it may have named another main process.
-                self.read_ready_pipe(&group);
-                self.read_notify(&group);
-            }
-            let owner = self.children.remove(&pid);
-            if owner.is_some() {
-                // As long as it is not waited for, its number is nobody else's, and with it its process group's.
-                if let Some(group) = proc::pid_of(pid) {
-                    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-                }
-            }
-            if wait(Child::Reap(pid)).is_err() {
-                more = false;
-                break;
-            }
-            ended.extend(owner.map(|owner| (owner, exit)));
+            ended.extend(one);
         }
+        self.ended(ended);
+        self.reaping = more;
+    }
+
+    /// Takes a child that has ended from the kernel. It may be nobody's.
+    fn collect(&mut self, pid: u32, exit: Exit) -> std::io::Result<Option<(Owner, Exit)>> {
+        if let Some(Owner::Service(group)) = self.children.get(&pid).cloned() {
+            // What it said last comes first: it may have named another main process.
+            self.read_ready_pipe(&group);
+            self.read_notify(&group);
+        }
+        let owner = self.children.remove(&pid);
+        if owner.is_some() {
+            // As long as it is not waited for, its number is nobody else's, and with it its process group's.
+            if let Some(group) = proc::pid_of(pid) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+        }
+        wait(Child::Reap(pid))?;
+        Ok(owner.map(|owner| (owner, exit)))
+    }
+
+    fn ended(&mut self, ended: impl IntoIterator<Item = (Owner, Exit)>) {
         // Whoever has lost its parent by these ends has come to us: one look shows all of them.
         self.orphans = None;
         for (owner, exit) in ended {
@@ -316,7 +338,6 @@ impl Engine {
                 Owner::Errand(id) => self.errand_ended(id, exit == Exit::Code(0)),
             }
         }
-        self.reaping = more;
         self.look_after_clearing();
     }
 

@@ -18,7 +18,8 @@ use super::engine::{Engine, now, say};
 use super::roster::Mark;
 use super::{ASK_VERSION, RESUME, STATE_VERSION, proc};
 use crate::model::Moment;
-use crate::sys::process::{Image, OneThread, close_on_exec_from, pidfd_signal, place_fd, reset_signals};
+use crate::sys::fork::OneThread;
+use crate::sys::process::{Image, close_on_exec_from, pidfd_signal, place_fd, reset_signals};
 
 /// How long the new program may take to say which state it knows; the keeper does nothing else meanwhile.
 const ANSWER_TIMEOUT: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };

@@ -123,7 +123,9 @@ impl Sight for Engine {
         // Looked for once for all that have ended before this turn: there may be thousands of children. What one that is gone
         // has left behind came to us after that look.
         let known = self.orphans.take().filter(|known| known.iter().all(|pid| proc::stat(*pid).is_some()));
-        let look = || proc::children(std::process::id()).into_iter().filter(|pid| !self.is_own(*pid)).collect();
+        let own = std::process::id();
+        let children = if self.orphans_come_first { proc::children_of_first_thread } else { proc::children };
+        let look = || children(own).into_iter().filter(|pid| !self.is_own(*pid)).collect();
         let orphans: Vec<u32> = known.unwrap_or_else(look);
         self.orphans.insert(orphans).clone()
     }

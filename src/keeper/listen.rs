@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 use super::beneath::{give, parent};
 use super::engine::Engine;
+use super::reserve::lasting;
 use super::spawn::owner_of;
 use crate::model::GroupName;
 
@@ -231,7 +232,7 @@ impl Engine {
 fn open(entry: &str, owner: (u32, u32)) -> Result<Held, String> {
     let address = Address::parse(entry)?;
     let (fd, place) = address.open(owner).map_err(|error| explain(entry, &error))?;
-    Ok(Held { entry: entry.to_owned(), name: address.name(), fd, _place: place })
+    Ok(Held { entry: entry.to_owned(), name: address.name(), fd: lasting(fd), _place: place })
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::io::ioctl_fionread;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, tee};
 
+use super::reserve::lasting;
 use super::wire::LOG_LINE_MAX_BYTES;
 use crate::model::{GroupName, LogForward, LogLosses, LogPolicy, LogStream, Timestamp};
 use file::LogFile;
@@ -345,7 +346,7 @@ impl Stream {
         let fifo = open(&path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
         // It may be as it was: then it holds less.
         let _ = fcntl_setpipe_size(&fifo, FIFO_BYTES);
-        Ok(Self { path, fifo, partial: Vec::new(), known: 0 })
+        Ok(Self { path, fifo: lasting(fifo), partial: Vec::new(), known: 0 })
     }
 
     /// Whether what has no end must be taken all the same: there is more behind it than was seen, or no room for its end.

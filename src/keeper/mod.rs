@@ -75,6 +75,8 @@ pub use error::KeeperError;
 pub use grants::{DEFAULT_USER, Grants, NAMELESS_ID, RunAs};
 pub use journal::STATE_VERSION;
 
+use crate::sys::fork::OneThread;
+
 /// First argument of the hidden subcommand `keeper` when it is asked which [`STATE_VERSION`] it knows.
 pub const ASK_VERSION: &str = "--state-version";
 
@@ -96,18 +98,26 @@ pub fn hold_signals() -> std::io::Result<()> {
 pub fn run(config: KeeperConfig) -> Result<std::process::ExitCode, KeeperError> {
     let lock = lock::take(&config.data_dir)?;
     folders::check_own(&config.data_dir).map_err(KeeperError::NotOurs)?;
-    let mut engine = engine::Engine::new(config)?;
-    engine.keep(handover::LOCK, lock.into());
-    engine.run()?;
-    Ok(std::process::ExitCode::SUCCESS)
+    work(config, |engine| engine.keep(handover::LOCK, lock.into()))
 }
 
 /// Goes on as the keeper of this process, which was another program before: see [`RESUME`].
 pub fn resume(config: KeeperConfig, descriptor: i32) -> Result<std::process::ExitCode, KeeperError> {
     let handed = handover::Handover::take(descriptor).map_err(KeeperError::setup("read what its predecessor hands over"))?;
-    let mut engine = engine::Engine::new(config)?;
-    engine.take_over(handed);
-    engine.run()?;
+    work(config, |engine| engine.take_over(handed))
+}
+
+fn work(config: KeeperConfig, begin: impl FnOnce(&mut engine::Engine) + Send) -> Result<std::process::ExitCode, KeeperError> {
+    const ALONE: &str = "begin: it must be alone in its process";
+    // Before there is a second thread: what one of them does not hold back would end them both.
+    hold_signals().map_err(KeeperError::setup("take signals"))?;
+    crate::sys::memory::one_heap();
+    let work = |one_thread| {
+        let mut engine = engine::Engine::new(config, one_thread)?;
+        begin(&mut engine);
+        engine.run()
+    };
+    OneThread::beside_the_first(work).map_err(KeeperError::setup(ALONE))??;
     Ok(std::process::ExitCode::SUCCESS)
 }
 

@@ -23,8 +23,9 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name
 use super::beneath::{below, folder};
 use super::trial::attempt;
 use crate::model::View;
+use crate::sys::fork::OneThread;
 use crate::sys::mounts::{mount_apart, mount_read_only, owner_of_namespace, unshare_mounts};
-use crate::sys::process::{OneThread, pidfd_signal};
+use crate::sys::process::pidfd_signal;
 
 /// Gives the calling process its own mount namespace. What is mounted and unmounted on the host later is followed, so that
 /// a service neither misses a disk nor keeps one busy; nothing goes the other way.

@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::engine::{Engine, Owner, now, say};
 use super::poller::{Source, Token};
 use super::proc::{self, Stat};
+use super::reserve::lasting;
 use super::spawn::owner_of;
 use super::state::Event;
 use super::state::notify::Word;
@@ -142,6 +143,7 @@ impl Engine {
         if policy.ready == Ready::Notify || policy.watchdog.is_some() {
             let failed = |error: io::Error| format!("its socket for `sd_notify` cannot be made: {error}");
             let (socket, address, path) = open_socket(&self.config.data_dir, group, owner).map_err(failed)?;
+            let socket = lasting(socket);
             let token = self.poller.add(&socket, Source::Notify(group.clone())).map_err(failed)?;
             (voice.socket, voice.path) = (Some((socket, token)), path);
             means.env.push(("NOTIFY_SOCKET".to_owned(), address));
@@ -154,6 +156,7 @@ impl Engine {
             let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
             let (read, write) = pipe.map_err(|error| failed(error.into()))?;
             rustix::io::ioctl_fionbio(&read, true).map_err(|error| failed(error.into()))?;
+            let read = lasting(read);
             let token = self.poller.add(&read, Source::ReadyPipe(group.clone())).map_err(failed)?;
             (voice.pipe, means.pipe) = (Some((read, token)), Some(write));
         }

@@ -129,13 +129,26 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let mut found = Vec::new();
     for task in tasks.flatten() {
-        match read_list(task.path().join("children")) {
-            Ok(text) => found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
-            // Kernels without that file: look at everyone.
-            Err(_) => return everyone().filter(|one| stat(*one).is_some_and(|stat| stat.parent == pid)).collect(),
+        match children_of_thread(&task.path()) {
+            Ok(children) => found.extend(children),
+            Err(_) => return children_among_all(pid),
         }
     }
     found
+}
+
+/// Children that the first thread of a process has made, or got from those that ended.
+pub(super) fn children_of_first_thread(pid: u32) -> Vec<u32> {
+    children_of_thread(Path::new(&format!("/proc/{pid}/task/{pid}"))).unwrap_or_else(|_| children_among_all(pid))
+}
+
+fn children_of_thread(thread: &Path) -> io::Result<Vec<u32>> {
+    Ok(read_list(thread.join("children"))?.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// On kernels without such lists.
+fn children_among_all(pid: u32) -> Vec<u32> {
+    everyone().filter(|one| stat(*one).is_some_and(|stat| stat.parent == pid)).collect()
 }
 
 /// All processes.

@@ -8,7 +8,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::spawn::landlock;
 use super::spawn::shield::{Missing, missing};
 use super::trial::attempt;
-use crate::sys::process::{OneThread, User, user_by_id};
+use crate::sys::fork::OneThread;
+use crate::sys::process::{User, user_by_id};
 
 /// The keeper's own rights.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ use super::notify::Voice;
 use super::outputs::OutputTokens;
 use super::poller::{Source, Token};
 use super::proc::{self, Marks};
+use super::reserve::lasting;
 use super::roster::Mark;
 use super::spawn::{FIRST_HANDED_FD, Failure, Handed, Order, Plan, READY_FD_ENV, prepare};
 use super::state::{Action, Event, Service};
@@ -190,7 +191,7 @@ impl Engine {
             .ok_or_else(|| "its process has no usable number".to_owned())
             .and_then(|id| pidfd_open(id, PidfdFlags::empty()).map_err(|error| format!("its process cannot be held: {error}")));
         let pidfd = match pidfd {
-            Ok(pidfd) => pidfd,
+            Ok(pidfd) => lasting(pidfd),
             Err(why) => {
                 abandon(pid);
                 self.children.remove(&pid);

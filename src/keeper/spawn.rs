@@ -12,14 +12,15 @@ mod strict;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::cgroup::Place;
-use super::mounts;
-use crate::sys::process::{Image, OneThread, close_on_exec_from, place_fd, reset_signals};
+use super::{mounts, reserve};
+use crate::sys::fork::OneThread;
+use crate::sys::process::{Image, close_on_exec_from, place_fd, reset_signals};
 use crate::sys::turns::{Turns, take_turns};
 
 use strict::Strict;
@@ -205,8 +206,27 @@ impl Plan {
             let _ = rustix::io::write(&report, &[step as u8, a, b, c, d]);
             EXIT_NOT_STARTED
         };
-        let pid = one_thread.fork_into(self.place.into.as_ref().map(|dir| dir.as_fd()), child).map_err(failed)?;
-        Ok(Spawned { pid, status })
+        let cgroup = self.place.into.as_ref().map(|dir| dir.as_fd());
+        let needs = self.descriptors().chain([report.as_fd()]).map(|fd| fd.as_raw_fd()).max();
+        let below = reserve::lasting_from();
+        let pid = if needs < Some(below) {
+            one_thread.fork_with_few(cgroup, below, child)
+        } else {
+            one_thread.fork_into(cgroup, child)
+        };
+        let pid = pid.map_err(failed)?;
+        Ok(Spawned { pid, status: reserve::lasting(status) })
+    }
+
+    /// All that the child uses of the keeper's.
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let mounts = match &self.mounts {
+            Mounts::Own { view: Some((fd, _)) } | Mounts::Of(fd) => Some(fd),
+            Mounts::Own { view: None } | Mounts::Host => None,
+        };
+        let Self { stdio, handed, place, .. } = self;
+        let groups = place.into.iter().chain(&place.join);
+        stdio.iter().chain(&handed.fds).chain(groups).chain(mounts).map(|fd| fd.as_fd())
     }
 
     /// Words for a failure, with what they are about.

@@ -1,76 +1,12 @@
-//! Calls that the keeper needs: fork and exec, waiting, signals, users.
+//! Calls that the keeper needs: exec, waiting, signals, descriptors, users.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use super::check;
+use super::fork::OneThread;
 use crate::model::Exit;
-
-/// Proof that this process has one thread, so that a forked child may go on in Rust: no lock can be held by another.
-pub struct OneThread(PhantomData<*const ()>);
-
-impl OneThread {
-    /// Looks whether it is so. Whoever holds the proof starts no thread as long as it uses it.
-    pub fn prove() -> io::Result<Self> {
-        let threads = std::fs::read_dir("/proc/self/task")?.count();
-        if threads == 1 { Ok(Self(PhantomData)) } else { Err(io::Error::other(format!("there are {threads} threads"))) }
-    }
-
-    /// Makes a child process that runs `child` and ends with the code that it returns. Nothing of the parent's is
-    /// dropped or flushed in the child.
-    pub fn fork(&self, child: impl FnOnce() -> i32) -> io::Result<u32> {
-        #[expect(unsafe_code, reason = "fork(2) is sound here: `self` proves that no other thread holds a lock")]
-        let pid = check(unsafe { libc::fork() })?;
-        if pid == 0 {
-            // A panic must not unwind into the parent's frames and go on as a second parent.
-            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(CHILD_PANICKED);
-            #[expect(unsafe_code, reason = "_exit(2) ends the child without running the parent's destructors")]
-            unsafe {
-                libc::_exit(code)
-            };
-        }
-        u32::try_from(pid).map_err(|_| io::Error::other("fork returned no process id"))
-    }
-
-    /// As [`fork`](Self::fork), but the child is born in a cgroup of the unified hierarchy, which costs a start nothing;
-    /// moving there later takes milliseconds. `child` is told whether it was: older kernels cannot do it, and then it
-    /// begins where the parent is.
-    pub fn fork_into(&self, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce(bool) -> i32) -> io::Result<u32> {
-        let Some(cgroup) = cgroup else { return self.fork(|| child(false)) };
-        #[expect(unsafe_code, reason = "clone_args is plain data for which zero is valid")]
-        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.flags = CLONE_INTO_CGROUP;
-        arguments.exit_signal = libc::SIGCHLD as u64;
-        arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let (pointer, size) = (&raw const arguments, size_of::<libc::clone_args>());
-        #[expect(unsafe_code, reason = "as fork(2): no memory is shared and no stack given; `self` proves that no lock is held")]
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, pointer, size) };
-        if pid == 0 {
-            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child(true))).unwrap_or(CHILD_PANICKED);
-            #[expect(unsafe_code, reason = "_exit(2) ends the child without running the parent's destructors")]
-            unsafe {
-                libc::_exit(code)
-            };
-        }
-        if pid > 0 {
-            return u32::try_from(pid).map_err(|_| io::Error::other("clone3 returned no process id"));
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            // No process or no memory for one: that would be no better without the group.
-            Some(libc::EAGAIN | libc::ENOMEM) => Err(error),
-            _ => self.fork(|| child(false)),
-        }
-    }
-}
-
-/// Flag of clone3(2): the child begins in the cgroup that is named.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// Exit code of a child whose code panicked.
-const CHILD_PANICKED: i32 = 126;
 
 /// A program with its arguments and environment, laid out so that [`Image::exec`] allocates nothing.
 pub struct Image {
@@ -158,8 +94,17 @@ pub fn signal_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Numbers of the signals that are waiting on a descriptor of [`signal_fd`].
-pub fn read_signals(fd: BorrowedFd<'_>) -> io::Result<Vec<c_int>> {
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caught {
+    /// Its number.
+    pub signal: c_int,
+    /// Who sent it; of SIGCHLD, the first of maybe several children that have ended. 0: the kernel, or one who cannot be seen.
+    pub sender: u32,
+}
+
+/// The signals that are waiting on a descriptor of [`signal_fd`].
+pub fn read_signals(fd: BorrowedFd<'_>) -> io::Result<Vec<Caught>> {
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     let mut buffer = [0u8; SIZE * 8];
     let length = match rustix::io::read(fd, &mut buffer) {
@@ -167,9 +112,13 @@ pub fn read_signals(fd: BorrowedFd<'_>) -> io::Result<Vec<c_int>> {
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
         Err(error) => return Err(error.into()),
     };
-    // ssi_signo is the first field, four bytes.
-    let number = |record: &[u8]| record.first_chunk::<4>().map(|bytes| c_int::from_ne_bytes(*bytes));
-    Ok(buffer[..length].chunks_exact(SIZE).filter_map(number).collect())
+    // Fields of four bytes: ssi_signo, ssi_errno, ssi_code, ssi_pid.
+    let field = |record: &[u8], at: usize| record.get(at * 4..)?.first_chunk::<4>().copied();
+    let caught = |record: &[u8]| {
+        let signal = c_int::from_ne_bytes(field(record, 0)?);
+        Some(Caught { signal, sender: u32::from_ne_bytes(field(record, 3)?) })
+    };
+    Ok(buffer[..length].chunks_exact(SIZE).filter_map(caught).collect())
 }
 
 /// Which ended child is waited for.
@@ -177,6 +126,8 @@ pub fn read_signals(fd: BorrowedFd<'_>) -> io::Result<Vec<c_int>> {
 pub enum Child {
     /// Any: it stays as it is, and its number stays its own.
     PeekAny,
+    /// This one, likewise.
+    Peek(u32),
     /// This one, which is then gone for good.
     Reap(u32),
 }
@@ -185,6 +136,7 @@ pub enum Child {
 pub fn wait(child: Child) -> io::Result<Option<(u32, Exit)>> {
     let (kind, id, flags) = match child {
         Child::PeekAny => (libc::P_ALL, 0, libc::WNOWAIT),
+        Child::Peek(pid) => (libc::P_PID, pid, libc::WNOWAIT),
         Child::Reap(pid) => (libc::P_PID, pid, 0),
     };
     #[expect(unsafe_code, reason = "siginfo_t is plain data, and read only where waitid filled it in for SIGCHLD")]

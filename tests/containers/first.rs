@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{LONG, Repo, SHORT, Skipped, Tagfall, wait_for};
+use common::{LONG, Repo, SHORT, Skipped, Tagfall, memory_kib, wait_for, zombies};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -173,38 +173,10 @@ impl Inside {
 
     /// The number out here of a process with that one in there.
     fn outside(&self, inside: &Value) -> u64 {
-        let mut all = vec![self.keeper()];
-        let mut at = 0;
-        while let Some(pid) = all.get(at).copied() {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-            if numbers.split_whitespace().last() == Some(&inside.to_string()) {
-                return pid;
-            }
-            all.extend(children(pid));
-            at += 1;
-        }
-        panic!("{inside} is not in {all:?}");
+        let inside = u32::try_from(inside.as_u64().unwrap()).unwrap();
+        let keeper = u32::try_from(self.keeper()).unwrap();
+        common::number_of(keeper, inside).unwrap().into()
     }
-}
-
-fn children(pid: u64) -> Vec<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn zombies(pid: u64) -> usize {
-    let ended = |pid: &u64| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
-    };
-    children(pid).iter().filter(|pid| ended(pid)).count()
-}
-
-fn memory_kib(pid: u64) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 fn kill(pid: u64, signal: &str) {
@@ -281,7 +253,7 @@ fn the_example_serves_as_the_first_process_of_a_plain_container() {
 
 /// Ten thousand processes lose their parent and end: none stays, and the keeper does not grow.
 fn orphans_are_collected(host: &Inside) {
-    let before = memory_kib(host.keeper());
+    let before = memory_kib(host.keeper()).unwrap();
     let (orphans, times) = (ORPHANS.to_string(), TIMES.to_string());
     host.group("orphans", &format!("exec = [\"/usr/local/bin/box\", \"orphans\", \"{times}\", \"{orphans}\"]"));
     host.repo.release("v1.1.0");
@@ -291,7 +263,7 @@ fn orphans_are_collected(host: &Inside) {
         0 => Ok(()),
         left => Err(format!("{left} zombies")),
     });
-    let after = memory_kib(host.keeper());
+    let after = memory_kib(host.keeper()).unwrap();
     assert!(after <= before + GROWTH_MAX_KIB, "{before} KiB became {after} KiB");
 }
 

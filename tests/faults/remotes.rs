@@ -223,9 +223,7 @@ fn a_fetch_that_is_cut_off_is_tried_again_and_leaves_nothing() {
 fn fetch_child(host: &Host) -> u64 {
     let supervisor = host.supervisor_pid();
     wait_for("a child talks to the remote", LONG, || {
-        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap_or_default();
-        let mut all = children.split_whitespace().filter_map(|pid| pid.parse::<u64>().ok());
-        all.next().ok_or_else(|| host.supervisor.log())
+        common::children(supervisor).first().map(|pid| u64::from(*pid)).ok_or_else(|| host.supervisor.log())
     })
 }
 

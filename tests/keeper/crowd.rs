@@ -49,9 +49,5 @@ fn two_hundred_that_exit_at_once_lose_no_exit() {
         let report = stage.wait_state(&spec.group, end);
         assert_eq!((report.incarnation, report.pid), (1, None));
     }
-    wait_until("no child is left but the supervisor", || {
-        let keeper = stage.keeper.id();
-        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-        (children.split_whitespace().count() == 1).then_some(())
-    });
+    wait_until("no child is left but the supervisor", || (common::children(stage.keeper.id()).len() == 1).then_some(()));
 }

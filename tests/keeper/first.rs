@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use common::{memory_kib, zombies};
 use tagfall::keeper::wire::{Message, Request};
 use tagfall::model::ServiceState;
 
@@ -27,25 +28,7 @@ fn stage() -> Result<Stage, common::Skipped> {
 
 /// The keeper's number out here.
 fn outside(stage: &Stage) -> u32 {
-    let shell = stage.keeper.id();
-    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
-    children.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-/// How many of its children have ended and were not collected.
-fn zombies(keeper: u32) -> usize {
-    let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-    let ended = |pid: &&str| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
-    };
-    children.split_whitespace().filter(ended).count()
-}
-
-fn memory_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    common::number_of(stage.keeper.id(), 1).unwrap()
 }
 
 #[test]
@@ -58,12 +41,12 @@ fn ten_thousand_orphans_are_collected_and_cost_nothing() {
     stage.wait_state(&steady.group, ServiceState::Running);
     // Once before, so that what the keeper needs for it at all is there.
     for (name, times) in [("warm", 1), ("orphans", TIMES)] {
-        let before = memory_kib(keeper);
+        let before = memory_kib(keeper).unwrap();
         let spec = shell(name, &format!("exec '{}' orphans {times} {ORPHANS}", tool.display()));
         stage.run(&spec);
         stage.wait_line(&spec.group, |line| line == "done");
         wait_until("no zombie is left", || (zombies(keeper) == 0).then_some(()));
-        let after = memory_kib(keeper);
+        let after = memory_kib(keeper).unwrap();
         assert!(name == "warm" || after <= before + GROWTH_MAX_KIB, "{before} KiB became {after} KiB");
     }
     assert_eq!(stage.reports[&steady.group].restarts, 0);
@@ -111,12 +94,5 @@ fn it_becomes_another_program_and_stays_the_first_process() {
 
 /// The number out here of a process that has another one in there.
 fn outside_of(stage: &Stage, inside: u32) -> u32 {
-    let keeper = outside(stage);
-    let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-    let is_it = |pid: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default().to_owned();
-        numbers.split_whitespace().last() == Some(&inside.to_string())
-    };
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_it).unwrap()
+    common::number_of(stage.keeper.id(), inside).unwrap()
 }

@@ -61,7 +61,7 @@ impl Machine {
     fn wait_running(&mut self) -> bool {
         let begun = std::time::Instant::now();
         while begun.elapsed() < LONG && self.outer.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.init = first_inside(self.outer.id()).unwrap_or(0);
+            self.init = common::number_of(self.outer.id(), 1).unwrap_or(0);
             let (code, state) =
                 if self.init == 0 { (None, String::new()) } else { self.ask(&["systemctl", "is-system-running"]) };
             if code == Some(0) || ["running", "degraded"].contains(&state.trim()) {
@@ -120,21 +120,6 @@ impl Machine {
     fn alive(&self, pid: u64) -> bool {
         self.ask(&["kill", "-0", &pid.to_string()]).0 == Some(0)
     }
-}
-
-/// The process that is number 1 in the namespace below this one.
-fn first_inside(outer: u32) -> Option<u32> {
-    let mut all = vec![outer];
-    while let Some(pid) = all.pop() {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-        if numbers.split_whitespace().count() > 1 && numbers.split_whitespace().last() == Some("1") {
-            return Some(pid);
-        }
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    None
 }
 
 impl Drop for Machine {

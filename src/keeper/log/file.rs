@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::super::reserve::lasting;
 use super::super::wire::{LOG_FILES_MAX, log_dir, log_file};
 use super::lines::Form;
 use crate::model::{GroupName, LogLosses, LogPolicy, LogStream, Timestamp};
@@ -218,7 +219,7 @@ impl LogFile {
             file.read_exact_at(&mut last, self.size - 1)?;
         }
         self.torn = last != [b'\n'];
-        self.file = Some(file);
+        self.file = Some(lasting(file.into()).into());
         Ok(())
     }
 

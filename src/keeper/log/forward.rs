@@ -13,6 +13,7 @@ use std::os::unix::net::UnixDatagram;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::super::reserve::lasting;
 use crate::model::{GroupName, LogForward, LogStream, Timestamp};
 
 /// So many bytes of messages wait for a daemon that takes none.
@@ -206,7 +207,7 @@ impl Forward {
         if self.socket.is_none() {
             let socket = UnixDatagram::unbound()?;
             socket.set_nonblocking(true)?;
-            self.socket = Some(socket);
+            self.socket = Some(lasting(socket.into()).into());
         }
         self.socket.as_ref().map_or(Err(io::ErrorKind::NotConnected.into()), |socket| socket.connect(path))
     }

@@ -7,7 +7,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use crate::sys::process::{Image, OneThread, place_fd};
+use crate::sys::fork::OneThread;
+use crate::sys::process::{Image, place_fd};
 
 /// Number of the first descriptor that is handed over, as systemd has it.
 pub(in crate::keeper) const FIRST_HANDED_FD: usize = 3;

@@ -13,8 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree};
 
 use crate::keeper::mounts::own_namespace;
+use crate::sys::fork::OneThread;
 use crate::sys::mounts::{mount_read_only, mount_writable};
-use crate::sys::process::OneThread;
 
 /// One thing that is done; the number is its bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,8 +28,8 @@ pub(crate) fn serve(begun: u64, fifo: &str, config: Option<&str>) -> Result<bool
     let signals = tagfall::sys::process::signal_fd(&[TOLD, END])?;
     loop {
         poll(&mut [PollFd::new(&signals, PollFlags::IN)], None)?;
-        for signal in tagfall::sys::process::read_signals(signals.as_fd())? {
-            if signal == END {
+        for caught in tagfall::sys::process::read_signals(signals.as_fd())? {
+            if caught.signal == END {
                 return Ok(true);
             }
             let version = match config {

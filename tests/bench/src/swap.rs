@@ -140,7 +140,7 @@ pub(crate) fn read_in_a_loop(root: &str, result: &str) -> Result<bool, Failure> 
             let told = poll(&mut [PollFd::new(&signals, PollFlags::IN)], None)
                 .map_err(std::io::Error::from)
                 .and_then(|_| tagfall::sys::process::read_signals(signals.as_fd()));
-            if told.is_err() || told.is_ok_and(|signals| signals.contains(&END)) {
+            if told.is_err() || told.is_ok_and(|signals| signals.iter().any(|caught| caught.signal == END)) {
                 break;
             }
         }

@@ -1,10 +1,12 @@
-//! What the process tests share: needs that a machine may not meet, bounded waits, free ports, repositories, the program itself.
+//! What the process tests share: needs that a machine may not meet, bounded waits, free ports, repositories, processes, the
+//! program itself.
 //!
 //! A crate of its own, so that each test uses what it needs without the rest being reported as dead. It holds no expectations
 //! about the product: those stand in the tests. A new fixture gets a file of its own.
 
 mod needs;
 mod net;
+mod process;
 mod repo;
 mod supervisor;
 mod tool;
@@ -12,6 +14,7 @@ mod wait;
 
 pub use needs::{Skipped, need, need_root, need_tool, rights_to_mount};
 pub use net::{free_port, http_get, redis};
+pub use process::{children, memory_kib, number_of, threads, zombies};
 pub use repo::{Repo, copy_tree, git};
 pub use supervisor::{Output, SOCKET, Supervisor, Tagfall};
 pub use tool::compile;

@@ -105,10 +105,13 @@ pub(crate) fn write_lines(done: &str, line: &str, block: &str) -> Result<bool, F
     Ok(true)
 }
 
-/// Processor time of a process in seconds.
+/// Processor time of a process, of all its threads, in seconds.
 fn spent_s(pid: u32) -> Result<f64, Failure> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-    let ns: f64 = stat.split(' ').next().ok_or("no time in schedstat")?.parse()?;
+    let mut ns = 0.0;
+    for thread in common::threads(pid) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"))?;
+        ns += stat.split(' ').next().ok_or("no time in schedstat")?.parse::<f64>()?;
+    }
     Ok(ns / 1e9)
 }
 

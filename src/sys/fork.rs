@@ -52,7 +52,10 @@ impl OneThread {
     /// the second thread's own as far as the kernel allows.
     pub fn beside_the_first<T: Send>(work: impl FnOnce(Self) -> T + Send) -> io::Result<T> {
         Self::prove()?;
+        let with_parent = rustix::process::parent_process_death_signal()?;
         let second = || {
+            // A thread does not inherit it, and whoever execs is what is left of the process.
+            let _ = rustix::process::set_parent_process_death_signal(with_parent);
             // Without it a thread cannot go into another mount namespace, and says so where it tries.
             #[expect(unsafe_code, reason = "takes a number, and changes what this thread shares with one that only waits")]
             let _ = unsafe { libc::unshare(libc::CLONE_FS) };

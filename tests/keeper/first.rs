@@ -90,6 +90,11 @@ fn it_becomes_another_program_and_stays_the_first_process() {
     // Its children are its own as before.
     signal(outside_of(&stage, before.pid.unwrap()), rustix::process::Signal::KILL);
     stage.wait_for(&spec.group, |report| report.incarnation == 2 && report.state == ServiceState::Running);
+    // It still ends with whoever has started it, if that was asked for.
+    let keeper = outside(&stage);
+    signal(stage.keeper.id(), rustix::process::Signal::KILL);
+    let ended = || std::fs::read_to_string(format!("/proc/{keeper}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    wait_until("the keeper ends with its parent", || ended().then_some(()));
 }
 
 /// The number out here of a process that has another one in there.

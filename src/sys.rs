@@ -28,10 +28,11 @@ pub mod confine {
         Ok(u32::try_from(abi).unwrap_or(0))
     }
 
-    /// An empty list of rules: what of `files` is not allowed by one is denied. `scoped` needs the sixth version.
-    pub fn landlock_ruleset(files: u64, scoped: u64) -> io::Result<OwnedFd> {
-        let attributes = [files, 0, scoped];
-        let size = if scoped == 0 { size_of::<u64>() } else { size_of_val(&attributes) };
+    /// An empty list of rules: what of `files` and `net` is not allowed by one is denied. `net` needs the fourth version,
+    /// `scoped` the sixth.
+    pub fn landlock_ruleset(files: u64, net: u64, scoped: u64) -> io::Result<OwnedFd> {
+        let attributes = [files, net, scoped];
+        let size = size_of::<u64>() * if scoped != 0 { 3 } else { 1 + usize::from(net != 0) };
         #[expect(unsafe_code, reason = "the attributes live until the call returns; the descriptor is new")]
         unsafe {
             let fd = check(libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size, 0u32))?;
@@ -79,6 +80,42 @@ pub mod confine {
         let (mode, pointer) = (libc::SECCOMP_SET_MODE_FILTER, &raw const program);
         #[expect(unsafe_code, reason = "the kernel copies the program, which lives until the call returns and is not written")]
         check(unsafe { libc::syscall(libc::SYS_seccomp, mode, 0u32, pointer) }).map(drop)
+    }
+}
+
+pub mod wasm {
+    //! Compiled modules, which are native code: whoever hands one over vouches for it.
+
+    use std::fs::File;
+    use std::os::fd::AsRawFd as _;
+
+    use wasmtime::component::Component;
+    use wasmtime::{Engine, Module, Result};
+
+    /// Maps a compiled component. The file must be what this engine has written, unchanged, and stay so.
+    ///
+    /// # Errors
+    /// Where it cannot be mapped, or is for another engine.
+    pub fn component(engine: &Engine, file: &File) -> Result<Component> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        #[expect(unsafe_code, reason = "native code out of a file")]
+        // SAFETY: the supervisor has compared the file's digest with the one it wrote down when its own child had compiled
+        // it, and hands over the very file; nobody else may write in its folder.
+        unsafe {
+            Component::deserialize_file(engine, path)
+        }
+    }
+
+    /// The same of a core module.
+    ///
+    /// # Errors
+    /// As with [`component`].
+    pub fn module(engine: &Engine, file: File) -> Result<Module> {
+        #[expect(unsafe_code, reason = "native code out of a file")]
+        // SAFETY: as with a component.
+        unsafe {
+            Module::deserialize_open_file(engine, file)
+        }
     }
 }
 

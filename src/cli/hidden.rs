@@ -24,6 +24,14 @@ pub(super) fn door(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode>
             show_as(c"tagfall");
             supervise::supervise(args.collect()).map(ExitCode::from)
         }
+        "hook-host" => {
+            show_as(c"tagfall-hooks");
+            Ok(crate::hooks::run_host(args))
+        }
+        "hook-compile" => {
+            show_as(c"tagfall-wasm");
+            Ok(crate::hooks::run_compiler(args))
+        }
         "fetch-child" => Ok(crate::source::run_child()),
         _ => return None,
     };

@@ -16,6 +16,7 @@ mod diff;
 mod error;
 mod events;
 mod hidden;
+mod hook;
 mod init;
 pub mod log;
 mod man;
@@ -139,6 +140,9 @@ enum Command {
     /// Start, stop or restart a group's service, or read its output
     #[command(subcommand)]
     Service(service::Verb),
+    /// Try a hook, look at it, time it
+    #[command(subcommand)]
+    Hook(hook::Verb),
     /// Show what happened
     Events(events::Args),
     /// Show where a published file comes from
@@ -262,6 +266,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
         Command::Release(verb) => release::run(verb, context),
         Command::Config(verb) => config::run(verb, context),
         Command::Service(verb) => service::run(verb, context),
+        Command::Hook(verb) => hook::run(verb, context),
         Command::Events(args) => events::run(args, context),
         Command::Trace(args) => trace::run(args, context),
         Command::Demo(args) => demo::run(args, context),

@@ -5,7 +5,7 @@
 
 mod data;
 mod habitat;
-mod input;
+pub(super) mod input;
 mod output;
 
 use std::path::PathBuf;

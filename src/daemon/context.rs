@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::effects::chain;
+use super::modules::{Modules, Prepared};
 use crate::containers::Containers;
-use crate::model::{Digest, GroupName};
+use crate::hooks::Hooks;
+use crate::model::{Digest, GroupName, HookKind, ObjectId};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
 use crate::render::{Host, Layer};
@@ -32,6 +36,14 @@ pub(super) struct Context {
     pub(super) layers: Mutex<BTreeMap<GroupName, Arc<Vec<Layer>>>>,
     /// Declared commands of checks, rendered, by group and name.
     pub(super) commands: Mutex<BTreeMap<GroupName, Commands>>,
+    /// Runs modules.
+    pub(super) hooks: Hooks,
+    /// Hooks that are modules, by group.
+    pub(super) prepared: Mutex<BTreeMap<GroupName, Modules>>,
+    /// Digests of modules that were read.
+    pub(super) digests: Mutex<BTreeMap<ObjectId, Digest>>,
+    /// Calls of modules so far.
+    pub(super) calls: AtomicU64,
     /// The environment as the supervisor was started with it.
     pub(super) env: BTreeMap<String, String>,
     /// Digest of the rules by which tags are judged: program and settings. Verdicts of other rules count for nothing.
@@ -49,6 +61,42 @@ impl Context {
 
     pub(super) fn set_commands(&self, group: &GroupName, declared: Commands) {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), declared);
+    }
+
+    /// A group's hook that is a module.
+    pub(super) fn hook(&self, group: &GroupName, kind: HookKind) -> Option<Arc<Prepared>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(group)?.get(&kind).cloned()
+    }
+
+    pub(super) fn set_hooks(&self, group: &GroupName, modules: Modules) {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = prepared.insert(group.clone(), modules).is_some_and(|before| !before.is_empty());
+        if changed {
+            let wanted = prepared.values().flat_map(BTreeMap::values).map(|hook| hook.module()).collect();
+            self.hooks.retain(&wanted);
+        }
+    }
+
+    /// The number of the next call of a module.
+    pub(super) fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The digest of a module; blocks for reading it the first time.
+    pub(super) fn module(&self, blob: ObjectId) -> Result<Digest, String> {
+        if let Some(known) = self.digests.lock().unwrap_or_else(PoisonError::into_inner).get(&blob) {
+            return Ok(*known);
+        }
+        let bytes = self.source.read_blob(blob).map_err(|error| chain(&error))?;
+        let digest = Digest::of(&bytes);
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).insert(blob, digest);
+        Ok(digest)
+    }
+
+    /// Where a module that was read is kept.
+    pub(super) fn blob_of(&self, module: &Digest) -> Option<ObjectId> {
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        digests.iter().find(|(_, digest)| *digest == module).map(|(blob, _)| *blob)
     }
 
     /// The layers above the release, for one group.

@@ -7,10 +7,10 @@ use semver::Version;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::context::Context;
-use super::{examine, stage};
+use super::{examine, modules, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
 use crate::keeper::wire::Request;
-use crate::model::{FirstTag, GroupName, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
+use crate::model::{Check, FirstTag, GroupName, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
 use crate::plan::{Action, Event, Failure, Key, Outcome};
 use crate::publish::PublishError;
 use crate::store::{Accepted, PublishedAt, StoreError};
@@ -42,6 +42,10 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
         Action::Examine { tag } => {
             let result = examine::examine(context, &tag).await;
             Outcome::Examined { tag, result }
+        }
+        Action::Check { group, incarnation, check: Check::Module(_), timeout } => {
+            let result = modules::check(context, &group, timeout).await;
+            Outcome::Checked { incarnation, result }
         }
         Action::Check { group, incarnation, check, timeout } => {
             let result = crate::hooks::check(&check, timeout, &Exec { context, group: &group }).await;
@@ -241,9 +245,9 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Declared commands of checks are run by the keeper, as the service's user and in its namespace.
-struct Exec<'a> {
-    context: &'a Context,
-    group: &'a GroupName,
+pub(super) struct Exec<'a> {
+    pub(super) context: &'a Context,
+    pub(super) group: &'a GroupName,
 }
 
 impl ExecCheck for Exec<'_> {

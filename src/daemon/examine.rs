@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
-use super::{layers, stage};
+use super::{layers, modules, stage};
 use crate::manifest::{Diagnostic, parse_release};
 use crate::model::{Group, ObjectId, Reason, Refusal, Release, RemoteTag};
 use crate::source::Fetched;
@@ -16,11 +16,17 @@ const ERRORS_SHOWN_MAX: usize = 8;
 pub(super) async fn examine(context: &Arc<Context>, tag: &RemoteTag) -> Result<Arc<Release>, Refusal> {
     let have: Vec<ObjectId> = context.state(|state| state.accepted.iter().map(|accepted| accepted.tag_object).collect());
     let fetched = context.source.fetch(tag, &have).await?;
-    let context = context.clone();
-    let admitted = tokio::task::spawn_blocking(move || admit(&context, &fetched)).await;
-    admitted.unwrap_or_else(|error| {
+    let known = context.state(|state| state.accepted.as_ref().map(|accepted| accepted.tag_object));
+    let checker = context.clone();
+    let admitted = tokio::task::spawn_blocking(move || admit(&checker, &fetched)).await;
+    let release = admitted.unwrap_or_else(|error| {
         Err(Refusal { reason: Reason::GitOperationFailed, message: format!("checking it broke off: {error}; tried again") })
-    })
+    })?;
+    // Modules last: compiling is what costs most. Those of what was accepted once are compiled when they are called.
+    if known != Some(release.tag_object) {
+        modules::admit(context, &release).await?;
+    }
+    Ok(release)
 }
 
 fn admit(context: &Context, fetched: &Fetched) -> Result<Arc<Release>, Refusal> {

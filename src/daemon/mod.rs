@@ -14,6 +14,7 @@ mod handle;
 mod hands;
 mod layers;
 mod logs;
+mod modules;
 mod narrate;
 mod pace;
 mod secrets;

@@ -1,13 +1,15 @@
 //! Renders a group and writes its publication, without showing it to anybody.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::context::{Commands, Context};
 use super::effects::{chain, publish_failure};
+use super::modules;
 use crate::model::{Check, ConfigFile, ContainerLaunch, Group, HookKind, Launch, ObjectId, Reason, Service, TagName};
 use crate::plan::{Failure, Prepared, Wanted};
 use crate::publish::Reader;
-use crate::render::{self, Host, Launched, Layer, RenderError, RenderedFile};
+use crate::render::{self, Host, Launched, Layer, RenderError, RenderedFile, RenderedHook};
 
 /// A group, rendered.
 pub(crate) struct Rendered {
@@ -16,6 +18,10 @@ pub(crate) struct Rendered {
     pub(crate) check: Option<Check>,
     /// `allow.exec` of the health check.
     pub(crate) commands: Commands,
+    /// Hooks that are modules.
+    pub(crate) hooks: BTreeMap<HookKind, RenderedHook>,
+    /// What those see of the data, as JSON.
+    pub(crate) snapshot: String,
     /// Layers or keys that were left out, and why.
     pub(crate) notices: Vec<String>,
 }
@@ -45,6 +51,14 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
     let service = group.service.as_ref();
     let launched = service.and_then(|service| render::render_launch(group, service, &data).map_err(&mut note).ok());
     let hook = group.hooks.get(&HookKind::HealthCheck);
+    let mut hooks = BTreeMap::new();
+    for (kind, hook) in group.hooks.iter().filter(|(_, hook)| matches!(hook.check, Check::Module(_))) {
+        match render::render_hook(*kind, hook, &data, group.templates) {
+            Ok(rendered) => drop(hooks.insert(*kind, rendered)),
+            Err(found) => note(found),
+        }
+    }
+    let snapshot = if hooks.is_empty() { String::new() } else { render::snapshot(&data) };
     let mut text = |key: &str, template: &str| {
         render::render_text(key, template, &data, group.templates).unwrap_or_else(|error| {
             note(vec![error]);
@@ -55,7 +69,7 @@ pub(crate) fn render(place: &Place<'_>, group: &Group, read: &mut ReadFile<'_>) 
     let commands = hook.map(|hook| commands(&hook.allow.exec, &mut text)).unwrap_or_default();
     let launch = service.zip(launched).map(|(service, launched)| launch(place.data_dir, group, service, launched, &mut text));
     let notices = left_out.iter().map(ToString::to_string).collect();
-    if errors.is_empty() { Ok(Rendered { files, launch, check, commands, notices }) } else { Err(errors) }
+    if errors.is_empty() { Ok(Rendered { files, launch, check, commands, hooks, snapshot, notices }) } else { Err(errors) }
 }
 
 /// Renders one string of the manifest: its key, then its template.
@@ -122,6 +136,9 @@ pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Res
     let group = &wanted.group;
     let rendered = render_here(context, group, (&wanted.first.tag, &wanted.first.commit))
         .map_err(|errors| Failure::new(Reason::RenderFailed, errors.join("; ")))?;
+    let release = (&wanted.first.tag, &wanted.first.commit);
+    let modules = modules::prepare(context, group, &rendered, release)
+        .map_err(|why| Failure::new(Reason::RenderFailed, format!("a module cannot be read: {why}")))?;
     let publication = match &group.mount {
         Some(_) => {
             // The users of a container are those of its image: everybody may read.
@@ -136,5 +153,6 @@ pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Res
     };
     let copies = context.publisher.list(&group.name).map_err(|error| publish_failure(&error))?;
     context.set_commands(&group.name, rendered.commands);
+    context.set_hooks(&group.name, modules);
     Ok(Prepared { publication, launch: rendered.launch, check: rendered.check, copies, notices: rendered.notices })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::wire::Identity;
 use super::{effects, hands, layers};
 use crate::api::{self, wire};
 use crate::containers::Containers;
+use crate::hooks::{Hooks, HooksConfig};
 use crate::manifest::{Settings, VerifyMode};
 use crate::model::{Digest, GroupName, Reason, Refusal, RemoteTag};
 use crate::plan::{Accepted, Core, DiskFacts, Drift, Engine, Event, Host, Layers, Overview, RefusedTag, Remembered};
@@ -34,7 +36,7 @@ const REQUESTS_BUFFERED: usize = 64;
 /// How long the keeper may take to say its first words, which it does at once.
 const GREETING_MAX: Duration = Duration::from_secs(10);
 /// Threads for work that blocks: disk, objects, rendering.
-const BLOCKING_THREADS_MAX: usize = 4;
+const BLOCKING_THREADS_MAX: usize = 8;
 /// An idle thread goes after so long: a supervisor at rest has one.
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(2);
 
@@ -217,6 +219,10 @@ fn open(
         state: Mutex::new(state),
         layers: Mutex::default(),
         commands: Mutex::default(),
+        hooks: Hooks::new(HooksConfig { program: PathBuf::from(SourceConfig::THIS_PROGRAM), cache: folder.join("hooks/cache") }),
+        prepared: Mutex::default(),
+        digests: Mutex::default(),
+        calls: AtomicU64::new(1),
         env,
         judge: judge(settings),
         mount_roots: settings.mount_roots.clone(),

@@ -228,6 +228,7 @@ impl Turning {
             self.remember_refused(&overview);
         }
         self.overview = overview;
+        self.identity.supervisor.hook_host_pid = self.context.hooks.host_pid();
         self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
     }
 

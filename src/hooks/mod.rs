@@ -1,22 +1,37 @@
-//! Carries out hooks; today the built-in health checks.
+//! Carries out hooks: built-in health checks here, modules through [`Hooks`] in a process of their own (`host/`).
 //!
-//! A check asks once and answers [`CheckResult`]: when to ask, how often, and what follows from the answers is `plan`'s
-//! question. It starts no process itself: a command goes to whoever implements [`ExecCheck`]. A new built-in check is a
-//! file here, a variant of [`Check`], and an arm in [`check`].
+//! A call asks once and answers: when to ask, how often, and what follows from the answers is `plan`'s question. A command goes
+//! to whoever implements [`ExecCheck`]. A new built-in check is a file here, a variant of [`Check`], and an arm in [`check`].
+//!
+//! Who does what for a module: `client.rs` admits and calls, `process.rs` keeps the host alive, `compile.rs` and `cache.rs` have
+//! compiled code ready, `doors/` opens what a call was granted, `wire.rs` and `frame.rs` are the words between the processes.
 
+mod cache;
+mod client;
+mod compile;
+mod doors;
 mod exec;
 mod file;
+mod frame;
+mod host;
 mod http;
+mod needs;
+mod process;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::model::{Check, CheckResult, HealthStatus};
 
+pub use client::{HookRun, Hooks, HooksConfig, NotAdmitted, Outside};
 pub use exec::{ExecCheck, ExecOutcome, ExecRun};
+pub use host::{run_compiler, run_host};
+pub use needs::missing_grants;
+pub use wire::{Form, Inspected, Level, LogLine};
 
 /// Longest message of a result, in bytes.
 const MESSAGE_MAX_BYTES: usize = 512;
@@ -25,7 +40,7 @@ const MESSAGE_MAX_BYTES: usize = 512;
 pub async fn check(check: &Check, timeout: Duration, exec: &dyn ExecCheck) -> CheckResult {
     let answer = async {
         match check {
-            Check::Module(_) => CheckResult::new(HealthStatus::Unknown, "not carried out by this version"),
+            Check::Module(path) => CheckResult::new(HealthStatus::Unknown, format!("`{path}` is a module: `Hooks` runs it")),
             Check::Http { url, status, body } => http::check(url, *status, body.as_deref()).await,
             Check::Tcp { address } => tcp::check(address).await,
             Check::File { path, max_age } => file::check(path, *max_age).await,

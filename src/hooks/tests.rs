@@ -224,12 +224,6 @@ async fn a_command_answers_by_its_code_and_its_last_line() {
 }
 
 #[tokio::test]
-async fn a_module_is_not_carried_out_and_says_so() {
-    let (status, message) = ask(Check::Module("hooks/health.wasm".to_owned()), LONG).await;
-    assert_eq!((status, message.as_str()), (HealthStatus::Unknown, "not carried out by this version"));
-}
-
-#[tokio::test]
 async fn messages_are_short() {
     let url = format!("http://127.0.0.1:{}/{}", closed_port().await, "é".repeat(1_000));
     let (_, message) = ask(Check::Http { url, status: None, body: None }, LONG).await;

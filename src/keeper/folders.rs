@@ -31,12 +31,13 @@ enum Whose {
 }
 
 /// Parts that the supervisor uses, with the modes of new ones.
-const PARTS: [(&str, u32, Whose); 7] = [
+const PARTS: [(&str, u32, Whose); 8] = [
     ("git", 0o700, Whose::Supervisors),
     ("publications", 0o711, Whose::Supervisors),
     ("view", 0o711, Whose::Supervisors),
     ("state", 0o700, Whose::Supervisors),
     ("containers", 0o700, Whose::Supervisors),
+    ("hooks", 0o700, Whose::Supervisors),
     ("user", 0o755, Whose::Operators),
     ("logs", 0o750, Whose::Read),
 ];

@@ -235,7 +235,11 @@ static HEALTH_CHECK: Shape = Shape {
 static GRANTS: Shape = Shape {
     name: "a hook's `allow`",
     keys: &[
-        Key::new("net", Kind::List { of: &Kind::Text(Text::HostPortTemplate), min: 0 }, "Addresses that it may connect to."),
+        Key::new(
+            "net",
+            Kind::List { of: &Kind::Text(Text::Reach), min: 0 },
+            "Addresses and unix sockets that it may connect to.",
+        ),
         Key::new("read", PATHS, "Paths that it may read."),
         Key::new("write", PATHS, "Paths that it may write."),
         Key::new("env", Kind::List { of: &Kind::Text(Text::Variable), min: 0 }, "Variables of the supervisor that it sees."),

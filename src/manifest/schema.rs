@@ -90,6 +90,7 @@ fn string(text: Text) -> Map<String, Value> {
         Text::Name => Some("^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
         Text::HostPort => Some(":[0-9]+$"),
         Text::HostPortTemplate => Some(":[0-9]+$|\\{\\{"),
+        Text::Reach => Some(":[0-9]+$|^unix:/|\\{\\{"),
         Text::HttpUrl => Some("^http://|\\{\\{"),
         Text::Forward => Some("^none$|^(journald|syslog)(:/.+)?$"),
         Text::Socket => Some("^(tcp|udp|unix)://|\\{\\{"),

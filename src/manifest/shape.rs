@@ -97,6 +97,8 @@ pub(crate) enum Text {
     Name,
     HostPort,
     HostPortTemplate,
+    /// `HOST:PORT`, `unix:/PATH`, or a template.
+    Reach,
     /// An IP address with its port.
     Listen,
     HttpUrl,
@@ -251,6 +253,7 @@ impl Text {
             Self::Name => "a name of letters, digits, `_`, `-` and `.`, at most 63 bytes long",
             Self::HostPort => "`HOST:PORT`",
             Self::HostPortTemplate => "`HOST:PORT`, or a template",
+            Self::Reach => "`HOST:PORT`, `unix:/PATH`, or a template",
             Self::Listen => "an IP address with its port, such as `0.0.0.0:9638`",
             Self::HttpUrl => "an `http://` URL, or a template",
             Self::Socket => "`tcp://IP:PORT`, `udp://IP:PORT` or `unix:///PATH`",
@@ -280,6 +283,7 @@ impl Text {
             Self::Name => text::plain_name(value),
             Self::HostPort => text::host_port(value),
             Self::HostPortTemplate => text::is_template(value) || text::host_port(value),
+            Self::Reach => text::is_template(value) || text::host_port(value) || text::unix_path(value),
             Self::Listen => value.parse::<std::net::SocketAddr>().is_ok(),
             Self::HttpUrl => text::is_template(value) || text::http_url(value),
             Self::Socket => text::is_template(value) || text::socket(value),

@@ -105,6 +105,11 @@ pub(crate) fn host_port(text: &str) -> bool {
     host_is_fine && port_number(port)
 }
 
+/// `unix:/PATH`.
+pub(crate) fn unix_path(text: &str) -> bool {
+    text.strip_prefix("unix:").is_some_and(|path| absolute_path(path).is_ok() && path.len() < 108)
+}
+
 /// A port that can be connected to.
 pub(crate) fn port_number(text: &str) -> bool {
     !text.starts_with('+') && text.parse::<u16>().is_ok_and(|port| port > 0)

@@ -293,7 +293,8 @@ pub enum Count {
 }
 
 /// The points of a service's life at which a hook may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "named as in group.toml; the hooks page tells when each runs")]
 pub enum HookKind {
     HealthCheck,
@@ -309,6 +310,21 @@ pub enum HookKind {
 }
 
 impl HookKind {
+    /// Whether it changes nothing outside, so that it may be asked again where nobody knows how far it came.
+    pub fn only_asks(self) -> bool {
+        match self {
+            Self::HealthCheck | Self::Suitability => true,
+            Self::Init
+            | Self::PostRun
+            | Self::Reconfigure
+            | Self::FileUpdated
+            | Self::PreUpdate
+            | Self::PostUpdate
+            | Self::PreStop
+            | Self::PostStop => false,
+        }
+    }
+
     /// All of them, in the order of a service's life.
     pub const ALL: [Self; 10] = [
         Self::HealthCheck,

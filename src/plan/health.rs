@@ -5,20 +5,12 @@
 
 use std::time::Duration;
 
-use crate::model::{Check, GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Ready, Reason, ServiceState};
+use crate::model::{GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Ready, Reason, ServiceState};
 
 use super::{Action, GroupFacts, HealthFacts, Key, Lane, Staged, Turn, Wanted};
 
 /// Between the first checks of a service that is not ready; doubles up to the hook's interval.
 const PROBE_MIN_MS: u64 = 50;
-
-/// Whether this version runs the hook.
-pub(super) fn is_carried_out(hook: &Hook) -> bool {
-    match hook.check {
-        Check::Module(_) => false,
-        Check::Http { .. } | Check::Tcp { .. } | Check::File { .. } | Check::Exec { .. } => true,
-    }
-}
 
 /// Plans the next check, readiness, and a restart where an unhealthy service is to have one.
 pub(super) fn plan(
@@ -31,7 +23,7 @@ pub(super) fn plan(
 ) {
     let Some(hook) = wanted.group.hooks.get(&HookKind::HealthCheck) else { return };
     let check = staged.and_then(|staged| staged.prepared.check.as_ref());
-    let Some(check) = check.filter(|_| is_carried_out(hook)) else { return };
+    let Some(check) = check else { return };
     let report = facts.service.as_ref();
     if !up || report.is_some_and(|report| report.state == ServiceState::Done) {
         return;
@@ -97,11 +89,10 @@ pub(super) fn status(facts: &GroupFacts, hook: Option<&Hook>) -> (HealthStatus, 
     let report = facts.service.as_ref();
     let incarnation = report.map_or(0, |report| report.incarnation);
     match hook {
-        Some(hook) if is_carried_out(hook) => match &facts.health.last {
+        Some(_) => match &facts.health.last {
             Some((result, _)) if facts.health.incarnation == incarnation => (result.status, result.message.clone()),
             Some(_) | None => (HealthStatus::Unknown, "not checked yet".to_owned()),
         },
-        Some(_) => (HealthStatus::Unknown, "its check is a module, which this version does not run".to_owned()),
         None => match report.map(|report| report.state) {
             None | Some(ServiceState::Running | ServiceState::Reloading | ServiceState::Done) => {
                 (HealthStatus::Ok, String::new())

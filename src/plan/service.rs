@@ -108,7 +108,7 @@ impl<'a> Aim<'a> {
             backoff: service.backoff,
             ready_when_started: match service.ready {
                 Ready::Started => true,
-                Ready::Health => !self.group.hooks.get(&HookKind::HealthCheck).is_some_and(super::health::is_carried_out),
+                Ready::Health => !self.group.hooks.contains_key(&HookKind::HealthCheck),
                 // It says so itself, and the keeper hears it; of a container nobody would.
                 Ready::Notify | Ready::Fd => service.container.is_some(),
             },
@@ -264,10 +264,8 @@ pub(super) fn not_understood(core: &super::Core, wanted: &Wanted, facts: &GroupF
 /// What a group declares that this version parses and checks but does not carry out.
 pub fn not_carried_out(group: &Group) -> Vec<String> {
     let mut out = Vec::new();
-    for (kind, hook) in &group.hooks {
-        if !super::health::is_carried_out(hook) || *kind != HookKind::HealthCheck {
-            out.push(format!("hook `{}` is not run by this version", kind.name()));
-        }
+    for kind in group.hooks.keys().filter(|kind| **kind != HookKind::HealthCheck) {
+        out.push(format!("hook `{}` is not run by this version", kind.name()));
     }
     if group.topology == Topology::Leader {
         out.push("topology `leader`: this version elects nobody; a supervisor alone leads".to_owned());

@@ -132,7 +132,7 @@ pub fn choose(
 
 /// Whether a refusal speaks of the tag's own content, which never changes, and not of a remote or a disk that may recover.
 pub const fn is_lasting(reason: Reason) -> bool {
-    !matches!(reason, Reason::GitOperationFailed | Reason::AuthenticationFailed)
+    !matches!(reason, Reason::GitOperationFailed | Reason::AuthenticationFailed | Reason::HookHostAway)
 }
 
 fn version_of(name: &TagName, selection: &Selection) -> Option<Version> {

@@ -17,6 +17,7 @@ mod content;
 mod data;
 mod engine;
 mod helpers;
+mod hook;
 mod instrument;
 mod syntax;
 
@@ -27,3 +28,4 @@ pub use config::{Config, Layer, LayerError, Origin, effective};
 pub use content::{Launched, RenderedFile, content_digest, render_files, render_launch, render_value};
 pub use data::{BindView, Census, Election, Host, Member, Presence, alone, data, data_in};
 pub use engine::{OUTPUT_MAX_BYTES, RenderError, check_template, missing_names, render_text};
+pub use hook::{RenderedHook, render_hook, snapshot};

@@ -19,7 +19,7 @@ const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 const FILES_MAX: usize = 10_000;
 
 /// What was named.
-pub(super) enum Input {
+pub(in crate::cli) enum Input {
     /// A group, or one file of it.
     Group(Box<Whole>),
     /// A group that cannot be read, and why.
@@ -29,8 +29,8 @@ pub(super) enum Input {
 }
 
 /// A group with its files' contents.
-pub(super) struct Whole {
-    pub(super) group: Group,
+pub(in crate::cli) struct Whole {
+    pub(in crate::cli) group: Group,
     /// By their paths below `config/`, as the group has them.
     pub(super) contents: BTreeMap<String, Vec<u8>>,
     /// The folder as it was typed, for messages.
@@ -42,7 +42,7 @@ pub(super) struct Whole {
 }
 
 impl Input {
-    pub(super) fn find(path: &Path, ring: Option<&str>) -> Result<Self, CliError> {
+    pub(in crate::cli) fn find(path: &Path, ring: Option<&str>) -> Result<Self, CliError> {
         let failed = |error| CliError::could_not_run(format!("read `{}`", path.display()), error);
         let found = fs::metadata(path).map_err(failed)?;
         if found.is_dir() {

@@ -57,7 +57,7 @@ pub(in crate::keeper) fn restrict(fence: &Fence<'_>) -> io::Result<()> {
     let abi = landlock_abi()?;
     let handled = WRITES | REFER | if abi >= 3 { TRUNCATE } else { 0 };
     let scoped = if abi >= 6 && fence.scope_signals { SCOPE_SIGNAL } else { 0 };
-    let ruleset = landlock_ruleset(handled, scoped)?;
+    let ruleset = landlock_ruleset(handled, 0, scoped)?;
     let file = handled & (WRITE_FILE | TRUNCATE);
     let folder = handled & !(MAKE_CHAR | MAKE_BLOCK);
     let mut rules: Vec<(&Path, u64)> = fence.writable.iter().map(|path| (*path, folder)).collect();

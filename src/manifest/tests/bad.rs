@@ -370,7 +370,7 @@ const AFTER_HEAD: &[(&str, &[&str])] = &[
     (
         "[hooks.init]\nmodule = \"hooks/health.wasm\"\nallow = { net = [\"x\"], read = [\"tmp\"], write = [\"/a/\"], env = [\"A B\"], exec = { m = [] }, file = [] }\n",
         &[
-            "5:18 each item of `net` in a hook's `allow` must be `HOST:PORT`, or a template, not `x`",
+            "5:18 each item of `net` in a hook's `allow` must be `HOST:PORT`, `unix:/PATH`, or a template, not `x`",
             "5:32 each item of `read` in a hook's `allow` must be an absolute path without `//`, `.` and `..`, or a template, not `tmp`",
             "5:49 each item of `write` in a hook's `allow` must be an absolute path without `//`, `.` and `..`, or a template, not `/a/`",
             "5:64 each item of `env` in a hook's `allow` must be a variable's name of letters, digits and `_`, not `A B`",

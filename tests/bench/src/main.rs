@@ -15,6 +15,7 @@ mod crowds;
 mod direct;
 mod exits;
 mod fleet;
+mod hooks;
 mod logs;
 mod peers;
 mod plan;
@@ -40,7 +41,7 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 17] = [
+const FIGURES: [Figure; 18] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
@@ -58,6 +59,7 @@ const FIGURES: [Figure; 17] = [
     ("adopt", adopt::measure),
     ("bomb", bomb::measure),
     ("fleet", fleet::measure),
+    ("hooks", hooks::measure),
 ];
 
 fn main() -> ExitCode {

@@ -4,6 +4,7 @@
 //! A crate of its own, so that each test uses what it needs without the rest being reported as dead. It holds no expectations
 //! about the product: those stand in the tests. A new fixture gets a file of its own.
 
+pub mod module;
 mod needs;
 mod net;
 mod process;

@@ -1,0 +1,216 @@
+//! One call of a module, and its answer: what the planner asks for and observes. How a module is run is no question here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{CheckResult, Digest, Exit, Grants, GroupName, HealthStatus, HookKind};
+
+/// One call of a module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HookCall {
+    /// The group whose hook it is.
+    pub group: GroupName,
+    /// SHA-256 of the module.
+    pub module: Digest,
+    /// Which hook, with what that one is told beside the context.
+    pub input: HookInput,
+    /// What every hook is told.
+    pub context: HookContext,
+    /// `args`, rendered, as a JSON object.
+    pub args_json: Arc<str>,
+    /// What templates see, as a JSON object.
+    pub config_json: Arc<str>,
+    /// Who else is there.
+    pub members: Arc<[HookMember]>,
+    /// What it may reach; templates rendered.
+    pub grants: Arc<Grants>,
+    /// Values of `allow.env`.
+    pub env: Arc<[(String, String)]>,
+    /// Of the whole call.
+    pub timeout: Duration,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+impl HookCall {
+    /// Which hook.
+    pub fn kind(&self) -> HookKind {
+        self.input.kind()
+    }
+}
+
+/// What a hook of one kind is told beside the context.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "named as in group.toml and wit/")]
+pub enum HookInput {
+    HealthCheck,
+    Init,
+    PostRun { pid: Option<u32> },
+    Reconfigure { changed: Vec<String> },
+    FileUpdated { paths: Vec<String> },
+    Suitability,
+    PreUpdate { next: String },
+    PostUpdate { previous: String },
+    PreStop,
+    PostStop { code: Option<i32>, signal: Option<String> },
+}
+
+impl HookInput {
+    /// Which hook it is for.
+    pub const fn kind(&self) -> HookKind {
+        match self {
+            Self::HealthCheck => HookKind::HealthCheck,
+            Self::Init => HookKind::Init,
+            Self::PostRun { .. } => HookKind::PostRun,
+            Self::Reconfigure { .. } => HookKind::Reconfigure,
+            Self::FileUpdated { .. } => HookKind::FileUpdated,
+            Self::Suitability => HookKind::Suitability,
+            Self::PreUpdate { .. } => HookKind::PreUpdate,
+            Self::PostUpdate { .. } => HookKind::PostUpdate,
+            Self::PreStop => HookKind::PreStop,
+            Self::PostStop { .. } => HookKind::PostStop,
+        }
+    }
+
+    /// What a hook is told where nothing is known: for trying it.
+    pub fn empty(kind: HookKind) -> Self {
+        match kind {
+            HookKind::HealthCheck => Self::HealthCheck,
+            HookKind::Init => Self::Init,
+            HookKind::PostRun => Self::PostRun { pid: None },
+            HookKind::Reconfigure => Self::Reconfigure { changed: Vec::new() },
+            HookKind::FileUpdated => Self::FileUpdated { paths: Vec::new() },
+            HookKind::Suitability => Self::Suitability,
+            HookKind::PreUpdate => Self::PreUpdate { next: String::new() },
+            HookKind::PostUpdate => Self::PostUpdate { previous: String::new() },
+            HookKind::PreStop => Self::PreStop,
+            HookKind::PostStop => Self::PostStop { code: None, signal: None },
+        }
+    }
+
+    /// After the last process of a service.
+    pub fn post_stop(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(code) => Self::PostStop { code: Some(code), signal: None },
+            Exit::Signal(signal) => Self::PostStop { code: None, signal: Some(signal.to_string()) },
+            Exit::OutOfMemory { .. } => Self::PostStop { code: None, signal: Some("SIGKILL".to_owned()) },
+            Exit::Unknown => Self::PostStop { code: None, signal: None },
+        }
+    }
+}
+
+/// What every hook is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct HookContext {
+    /// Tag of the release.
+    pub release: String,
+    /// Its commit.
+    pub commit: String,
+    /// What led to the call: `boot`, `interval`, `update`, ….
+    pub reason: String,
+    /// From 1.
+    pub attempt: u32,
+    /// The same in all that is said about the call.
+    pub trace_id: String,
+    /// More, by name.
+    pub extra: Vec<(String, String)>,
+}
+
+/// A member of a group, as hooks see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "as in wit/")]
+pub struct HookMember {
+    pub id: String,
+    pub group: String,
+    pub address: String,
+    pub alive: bool,
+    pub healthy: bool,
+    pub leader: bool,
+    pub suitability: u64,
+    /// Whether it is the one that runs the hook.
+    pub is_me: bool,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum HookAnswer {
+    /// A check's answer.
+    Health {
+        /// What was found.
+        status: HealthStatus,
+        /// In one sentence.
+        message: String,
+    },
+    /// What is to be done next.
+    Outcome {
+        /// With the service.
+        action: HookAction,
+        /// In one sentence, or nothing.
+        message: String,
+    },
+    /// How well this member would lead.
+    Rank(u64),
+    /// No answer.
+    Failed(HookFailure),
+}
+
+impl HookAnswer {
+    /// As the answer of a check: what failed cannot be told.
+    pub fn into_check(self) -> CheckResult {
+        match self {
+            Self::Health { status, message } => CheckResult::new(status, message),
+            Self::Failed(failure) => CheckResult::new(HealthStatus::Unknown, failure.message),
+            Self::Outcome { message, .. } => CheckResult::new(HealthStatus::Ok, message),
+            Self::Rank(rank) => CheckResult::new(HealthStatus::Ok, rank.to_string()),
+        }
+    }
+}
+
+/// What a hook wants done with the service.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum HookAction {
+    /// Nothing.
+    Done,
+    /// This signal, by its name.
+    Signal(String),
+    /// A restart.
+    Restart,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HookFailure {
+    /// As a name.
+    pub reason: HookFailed,
+    /// For a person.
+    pub message: String,
+    /// Not worth trying again before.
+    pub retry_after: Option<Duration>,
+}
+
+impl HookFailure {
+    /// A failure that may be tried again at any time.
+    pub fn new(reason: HookFailed, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry_after: None }
+    }
+}
+
+/// The ways to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookFailed {
+    /// The hook itself says that it could not do what it is for.
+    Said,
+    /// It broke off: an unreachable instruction, a bad address, a stack that ran over.
+    Trap,
+    /// It took longer than its timeout.
+    Timeout,
+    /// It wanted more memory than its limit.
+    Memory,
+    /// It failed after something was refused to it that `allow` does not name.
+    Denied,
+    /// The process that runs modules ended, or could not be started.
+    HostGone,
+    /// The module cannot be run, or gave an answer that none is.
+    Invalid,
+}

@@ -142,8 +142,12 @@ impl Story {
         let publication = wanted.group.mount.as_ref().map(|_| publication(version));
         let check = wanted.group.hooks.get(&HookKind::HealthCheck).map(|hook| hook.check.clone());
         let copies = publication.into_iter().collect();
-        let prepared = Prepared { publication, launch, check, copies, notices: Vec::new() };
-        self.answer("stage", Outcome::Staged { inputs: wanted.inputs, result: Ok(Box::new(prepared)) }).turn()
+        let prepared = Prepared { publication, launch, check, hooks: BTreeMap::new(), copies, notices: Vec::new() };
+        self.answer(
+            "stage",
+            Outcome::Staged { inputs: wanted.inputs, first: wanted.first.clone(), result: Ok(Box::new(prepared)) },
+        )
+        .turn()
     }
 
     fn switched(&mut self, version: u8) -> &mut Self {

@@ -22,6 +22,9 @@ const INCARNATION: &str = "tagfall.incarnation";
 const RESTARTS: &str = "tagfall.restarts";
 const KIND: &str = "tagfall.kind";
 const READY: &str = "tagfall.ready";
+const STARTS: &str = "tagfall.starts";
+/// Value of [`STARTS`]: hooks come before each start.
+const ASKED: &str = "when-asked";
 
 /// Of a container that is taken up again, until the plan hands in its policy: what is stopped meanwhile has so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +55,9 @@ pub(super) fn of(spec: &ServiceSpec, data_dir: &str, incarnation: u64, restarts:
     label(KIND, kind.to_owned());
     let ready = if spec.policy.ready_when_started { "started" } else { "health" };
     label(READY, ready.to_owned());
+    if spec.policy.starts_when_asked {
+        label(STARTS, ASKED.to_owned());
+    }
     Value::Object(labels)
 }
 
@@ -74,6 +80,7 @@ pub(super) fn resumed(container: &Container) -> Option<(GroupName, Resumed)> {
         ready: if ready { Ready::Started } else { Ready::Health },
         watchdog: None,
         logs: LogPolicy::default(),
+        starts_when_asked: container.label(STARTS) == Some(ASKED),
     };
     let release = container.label(RELEASE).unwrap_or("").to_owned();
     let exit = Exit::Code(container.exit_code);
@@ -111,6 +118,7 @@ mod tests {
                 ready: Ready::Started,
                 watchdog: None,
                 logs: LogPolicy::default(),
+                starts_when_asked: false,
             },
             view: Some(View { publication, source: String::new(), point: String::new() }),
         }

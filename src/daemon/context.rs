@@ -1,15 +1,14 @@
 //! What every effect may use: the shells' handles and this host's facts. Holds no decision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::effects::chain;
-use super::modules::{Modules, Prepared};
 use crate::containers::Containers;
 use crate::hooks::Hooks;
-use crate::model::{Digest, GroupName, HookKind, ObjectId};
+use crate::model::{Digest, GroupName, ObjectId};
 use crate::process::Keeper;
 use crate::publish::{DriftWatch, Publisher};
 use crate::render::{Host, Layer};
@@ -38,8 +37,8 @@ pub(super) struct Context {
     pub(super) commands: Mutex<BTreeMap<GroupName, Commands>>,
     /// Runs modules.
     pub(super) hooks: Hooks,
-    /// Hooks that are modules, by group.
-    pub(super) prepared: Mutex<BTreeMap<GroupName, Modules>>,
+    /// Modules that may be called, by group.
+    pub(super) modules: Mutex<BTreeMap<GroupName, BTreeSet<Digest>>>,
     /// Digests of modules that were read.
     pub(super) digests: Mutex<BTreeMap<ObjectId, Digest>>,
     /// Calls of modules so far.
@@ -63,17 +62,12 @@ impl Context {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), declared);
     }
 
-    /// A group's hook that is a module.
-    pub(super) fn hook(&self, group: &GroupName, kind: HookKind) -> Option<Arc<Prepared>> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(group)?.get(&kind).cloned()
-    }
-
-    pub(super) fn set_hooks(&self, group: &GroupName, modules: Modules) {
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = prepared.insert(group.clone(), modules).is_some_and(|before| !before.is_empty());
+    /// Modules that a group may call from now on; what no group may call any more is unloaded.
+    pub(super) fn set_modules(&self, group: &GroupName, modules: BTreeSet<Digest>) {
+        let mut loaded = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = loaded.insert(group.clone(), modules).is_some_and(|before| !before.is_empty());
         if changed {
-            let wanted = prepared.values().flat_map(BTreeMap::values).map(|hook| hook.module()).collect();
-            self.hooks.retain(&wanted);
+            self.hooks.retain(&loaded.values().flatten().copied().collect());
         }
     }
 
@@ -122,6 +116,14 @@ impl Context {
         self.store.save(&next)?;
         *state = next;
         Ok(())
+    }
+
+    /// What is owed to hooks speaks of processes of one boot.
+    pub(super) fn remember_boot(&self, boot_id: &str) -> Result<(), crate::store::StoreError> {
+        if self.state(|state| state.boot_id == boot_id) {
+            return Ok(());
+        }
+        self.remember(|state| state.booted(boot_id))
     }
 
     /// Reads the durable state.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use semver::Version;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::context::Context;
-use super::{examine, modules, stage};
+use super::{calls, examine, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
 use crate::keeper::wire::Request;
-use crate::model::{Check, FirstTag, GroupName, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
+use crate::model::{FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
 use crate::plan::{Action, Event, Failure, Key, Outcome};
 use crate::publish::PublishError;
 use crate::store::{Accepted, PublishedAt, StoreError};
@@ -43,14 +44,19 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
             let result = examine::examine(context, &tag).await;
             Outcome::Examined { tag, result }
         }
-        Action::Check { group, incarnation, check: Check::Module(_), timeout } => {
-            let result = modules::check(context, &group, timeout).await;
+        Action::Check { group, incarnation, module: Some(module), timeout, .. } => {
+            let result = calls::check(context, &group, &module, timeout).await;
             Outcome::Checked { incarnation, result }
         }
-        Action::Check { group, incarnation, check, timeout } => {
+        Action::Check { group, incarnation, check, timeout, .. } => {
             let result = crate::hooks::check(&check, timeout, &Exec { context, group: &group }).await;
             Outcome::Checked { incarnation, result }
         }
+        Action::Call(order) => calls::call(context, *order).await,
+        Action::Owe { group, change } => {
+            calls::owe(context, group, change.clone()).await.map_or_else(Outcome::Failed, |_| Outcome::Owed(change))
+        }
+        Action::Signal { group, signal, after } => calls::signal(context, group, signal, after).await,
         Action::Run { spec, restart } if spec.launch.container.is_some() => asked(context.containers.run(spec, restart).await),
         Action::Amend { spec } if spec.launch.container.is_some() => asked(context.containers.amend(spec).await),
         Action::Restart { group } if context.containers.owns(&group) => asked(context.containers.restart(group).await),
@@ -83,7 +89,7 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
         Action::Stage { wanted, fresh_copy } => {
             let stage = move |context: &Context| {
                 let result = stage::stage(context, &wanted, fresh_copy).map(Box::new);
-                Ok(Outcome::Staged { inputs: wanted.inputs, result })
+                Ok(Outcome::Staged { inputs: wanted.inputs, first: wanted.first.clone(), result })
             };
             on_disk(context, stage).await
         }
@@ -134,7 +140,7 @@ async fn forget_old(context: &Context) {
 
 type FirstTags = BTreeMap<GroupName, FirstTag>;
 
-fn not_recorded(error: &StoreError) -> Failure {
+pub(super) fn not_recorded(error: &StoreError) -> Failure {
     Failure::new(Reason::PublishFailed, chain(error))
 }
 
@@ -254,17 +260,28 @@ impl ExecCheck for Exec<'_> {
     fn run<'a>(&'a self, command: &'a str, timeout: std::time::Duration) -> ExecRun<'a> {
         Box::pin(async move {
             let argv = self.context.command(self.group, command).ok_or_else(|| "`allow.exec` does not name it".to_owned())?;
-            if self.context.containers.owns(self.group) {
-                let outcome = self.context.containers.exec(self.group, &argv, timeout).await?;
-                let late = || format!("it did not end within {}", humantime::format_duration(timeout));
-                return Ok(ExecOutcome { exit: outcome.exit.ok_or_else(late)?, output: outcome.output });
-            }
-            let command = crate::keeper::wire::Command { group: Some(self.group.clone()), argv, timeout, ..Default::default() };
-            let outcome = self.context.keeper.exec(command).await.map_err(|error| chain(&error))?;
-            if outcome.timed_out {
-                return Err(format!("it did not end within {} and was killed", humantime::format_duration(timeout)));
-            }
-            Ok(ExecOutcome { exit: outcome.exit, output: outcome.output })
+            run_command(self.context, self.group, argv, None, timeout).await
         })
     }
+}
+
+/// Runs a command for a group: in its container, or by the keeper, as its process is run or (`launch`) is to be started.
+pub(super) async fn run_command(
+    context: &Context,
+    group: &GroupName,
+    argv: Vec<String>,
+    launch: Option<Launch>,
+    timeout: Duration,
+) -> Result<ExecOutcome, String> {
+    let late = || format!("it did not end within {}", humantime::format_duration(timeout));
+    if context.containers.owns(group) {
+        let outcome = context.containers.exec(group, &argv, timeout).await?;
+        return Ok(ExecOutcome { exit: outcome.exit.ok_or_else(late)?, output: outcome.output });
+    }
+    let command = crate::keeper::wire::Command { group: Some(group.clone()), argv, launch, timeout, ..Default::default() };
+    let outcome = context.keeper.exec(command).await.map_err(|error| chain(&error))?;
+    if outcome.timed_out {
+        return Err(format!("{} and was killed", late()));
+    }
+    Ok(ExecOutcome { exit: outcome.exit, output: outcome.output })
 }

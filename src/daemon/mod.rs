@@ -5,6 +5,7 @@
 //! decides: what to do is `plan`'s, what to say of it is `plan::explain`'s.
 
 mod answers;
+mod calls;
 mod clock;
 mod context;
 mod diff;
@@ -18,6 +19,7 @@ mod modules;
 mod narrate;
 mod pace;
 mod secrets;
+mod shutdown;
 pub(crate) mod stage;
 mod start;
 mod turning;

@@ -137,7 +137,7 @@ pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Res
     let rendered = render_here(context, group, (&wanted.first.tag, &wanted.first.commit))
         .map_err(|errors| Failure::new(Reason::RenderFailed, errors.join("; ")))?;
     let release = (&wanted.first.tag, &wanted.first.commit);
-    let modules = modules::prepare(context, group, &rendered, release)
+    let hooks = modules::prepare(context, group, &rendered, release)
         .map_err(|why| Failure::new(Reason::RenderFailed, format!("a module cannot be read: {why}")))?;
     let publication = match &group.mount {
         Some(_) => {
@@ -152,7 +152,8 @@ pub(super) fn stage(context: &Context, wanted: &Wanted, fresh_copy: bool) -> Res
         None => None,
     };
     let copies = context.publisher.list(&group.name).map_err(|error| publish_failure(&error))?;
-    context.set_commands(&group.name, rendered.commands);
-    context.set_hooks(&group.name, modules);
-    Ok(Prepared { publication, launch: rendered.launch, check: rendered.check, copies, notices: rendered.notices })
+    context.set_commands(&group.name, rendered.commands.clone());
+    context.set_modules(&group.name, hooks.values().map(|hook| hook.module).collect());
+    let Rendered { launch, check, notices, .. } = rendered;
+    Ok(Prepared { publication, launch, check, hooks, copies, notices })
 }

@@ -129,6 +129,9 @@ async fn supervise(setup: Setup) -> Result<(), DaemonError> {
     let (context, notes) = open(&setup.settings, setup.env, &folder, (keeper, publisher, split), &events_in)?;
     let _watches = watch(&context, &events_in);
     let identity = identity(&setup.settings, &context, &hello);
+    if let Err(error) = context.remember_boot(&hello.boot_id) {
+        return Err(DaemonError::Store(folder, error));
+    }
     let mut core = Core::new(host(&setup.settings, &context), remembered(&context));
     core.observe(Event::KeeperSpeaks(hello.minor), now());
     let log = Events::open(&folder).map_err(|error| DaemonError::Store(folder.clone(), error))?;
@@ -220,7 +223,7 @@ fn open(
         layers: Mutex::default(),
         commands: Mutex::default(),
         hooks: Hooks::new(HooksConfig { program: PathBuf::from(SourceConfig::THIS_PROGRAM), cache: folder.join("hooks/cache") }),
-        prepared: Mutex::default(),
+        modules: Mutex::default(),
         digests: Mutex::default(),
         calls: AtomicU64::new(1),
         env,
@@ -360,6 +363,7 @@ fn from_state(state: &State, judge: Digest) -> Remembered {
         suspended: state.suspended.clone(),
         layers: BTreeMap::new(),
         disk: BTreeMap::new(),
+        owed: state.hooks.clone(),
     }
 }
 

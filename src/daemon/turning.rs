@@ -1,6 +1,5 @@
 //! The loop: take in what happened, plan, begin, tell. Everything that happens passes through here in one order.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::wire::{Identity, status};
 use super::{answers, effects, layers};
 use crate::api::{ApiError, Command, Failure, ServiceVerb, wire};
 use crate::keeper::wire::Request as ToKeeper;
-use crate::model::{GroupName, Moment, Now, Reason, Refusal, ServiceState, Suspension, Timestamp};
+use crate::model::{GroupName, HookKind, Moment, Now, Reason, Refusal, Suspension, Timestamp};
 use crate::plan::{Core, Event, Key, Lane, Outcome, Overview, Plan, Wanted, explain};
 use crate::process::News;
 
@@ -25,9 +24,6 @@ const EVENTS_PER_TURN_MAX: usize = 512;
 
 /// The wall clock may be set while a hold with an end is on: looked at again after so long.
 const HOLD_LOOK_MAX: Duration = Duration::from_secs(60);
-
-/// How long services may take to stop on shutdown before the rest is left to the keeper.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
 
 /// The loop's state.
 pub(super) struct Turning {
@@ -139,8 +135,11 @@ impl Turning {
         tokio::spawn(async move { keeper.request(ToKeeper::Serving).await });
     }
 
-    fn observe(&mut self, event: Event) {
+    pub(super) fn observe(&mut self, event: Event) {
         self.pace.note(&event, &self.core);
+        if let Event::Done { key: key @ Key::Group(group, Lane::Hook(kind)), outcome, .. } = &event {
+            self.tell_hook(key, group, *kind, outcome);
+        }
         if let Event::LayersHint(group) = event {
             let layers = layers::read(&self.context, &group);
             self.core.observe(Event::LayersChanged { group, layers }, now());
@@ -162,6 +161,22 @@ impl Turning {
             ));
         }
         self.core.observe(event, now());
+    }
+
+    /// A hook that failed is told as an event, once for each way to fail.
+    fn tell_hook(&self, key: &Key, group: &GroupName, kind: HookKind, outcome: &Outcome) {
+        let said = match outcome {
+            Outcome::Called { answer, .. } => answer.trouble().map(|trouble| (Reason::HookFailed, trouble.message)),
+            Outcome::Failed(failure) => {
+                let again = self.core.observed().failure(key).is_some_and(|before| before.message == failure.message);
+                (!again).then(|| (failure.reason, failure.message.clone()))
+            }
+            _ => None,
+        };
+        if let Some((reason, message)) = said {
+            let message = format!("hook `{}`: {message}", kind.name());
+            self.tell(Happened::new(wire::EventKind::Warning, reason, group.to_string(), message));
+        }
     }
 
     /// Layers of groups that a release brings are read before they are rendered for good.
@@ -386,68 +401,6 @@ async fn pause(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whether there is still something to stop.
-fn is_alive(state: ServiceState) -> bool {
-    !matches!(state, ServiceState::Stopped | ServiceState::Done | ServiceState::Failed)
-}
-
-impl Turning {
-    /// Stops every service and takes every link away, then tells the keeper so. What cannot be done is left to the keeper.
-    pub(super) async fn shut_down(mut self) {
-        let up = self.stop_all().await;
-        let context = Arc::clone(&self.context);
-        tokio::join!(self.wait_stopped(up), context.containers.stop_all(SHUTDOWN_MAX));
-        self.remove_links().await;
-        self.serving.shutdown().await;
-        if let Err(error) = self.context.keeper.request(ToKeeper::Finished).await {
-            tracing::warn!(error = effects::chain(&error), "the keeper did not hear that all is done");
-        }
-    }
-
-    async fn stop_all(&self) -> BTreeSet<GroupName> {
-        let groups = self.core.observed().groups.iter();
-        let groups = groups.filter(|(_, facts)| !facts.in_container);
-        let alive = groups.filter(|(_, facts)| facts.service.as_ref().is_some_and(|report| is_alive(report.state)));
-        let mut up = BTreeSet::new();
-        for (group, _) in alive {
-            match self.context.keeper.request(ToKeeper::Stop { group: group.clone() }).await {
-                Ok(()) => drop(up.insert(group.clone())),
-                Err(error) => tracing::warn!(%group, error = effects::chain(&error), "not told to stop: the keeper ends it"),
-            }
-        }
-        up
-    }
-
-    async fn wait_stopped(&mut self, mut up: BTreeSet<GroupName>) {
-        let deadline = tokio::time::Instant::now() + SHUTDOWN_MAX;
-        while !up.is_empty() {
-            match tokio::time::timeout_at(deadline, self.news.recv()).await {
-                Ok(Some(News::Report(report))) if !is_alive(report.state) => drop(up.remove(&report.group)),
-                Ok(Some(News::Gone(group))) => drop(up.remove(&group)),
-                Ok(Some(News::Hello(_) | News::Report(_) | News::SnapshotEnd | News::Shutdown)) => {}
-                Ok(Some(News::Lost) | None) | Err(_) => break,
-            }
-        }
-    }
-
-    async fn remove_links(&self) {
-        let groups = self.core.observed().groups.iter();
-        let links = groups.filter_map(|(name, facts)| Some((name.clone(), facts.disk.link.clone()?)));
-        let links: Vec<(GroupName, String)> = links.collect();
-        let context = self.context.clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            for (group, path) in links {
-                if let Err(error) = context.publisher.unlink(&group, &path) {
-                    tracing::warn!(%group, error = effects::chain(&error), "its link stays");
-                }
-            }
-        });
-        if let Err(error) = removed.await {
-            tracing::warn!(%error, "links may stay");
-        }
     }
 }
 

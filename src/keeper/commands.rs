@@ -84,10 +84,17 @@ impl Engine {
     fn plan_command(&self, command: &Command, output: OwnedFd) -> Result<Plan, String> {
         let failed = |error: std::io::Error| format!("its output cannot be connected: {error}");
         let entry = match &command.group {
-            Some(group) => Some(self.services.get(group).ok_or_else(|| format!("`{group}` is not known here"))?),
+            Some(group) => {
+                let entry = self.services.get(group);
+                if entry.is_none() && command.launch.is_none() {
+                    return Err(format!("`{group}` is not known here"));
+                }
+                entry
+            }
             None => None,
         };
-        let mut launch = entry.map(|entry| entry.service.spec.launch.clone()).unwrap_or_default();
+        let known = entry.map(|entry| &entry.service.spec.launch);
+        let mut launch = command.launch.as_ref().or(known).cloned().unwrap_or_default();
         launch.argv = command.argv.clone();
         launch.user = command.user.clone().or(launch.user);
         self.config.grants.check_user(launch.user.as_deref())?;

@@ -267,6 +267,7 @@ mod tests {
                 stop_timeout: Duration::from_secs(8),
                 backoff,
                 ready_when_started: true,
+                starts_when_asked: true,
             },
             view: None,
         }

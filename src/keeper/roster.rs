@@ -204,6 +204,7 @@ mod tests {
                 ready: Ready::Started,
                 watchdog: None,
                 logs: crate::model::LogPolicy::default(),
+                starts_when_asked: false,
             },
             view: None,
         }

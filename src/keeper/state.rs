@@ -108,6 +108,8 @@ pub(crate) enum Phase {
     Failed,
     /// Started again then.
     Backoff { until: Moment },
+    /// Its start is due, and waits for whoever is to ask for it.
+    Waiting,
     /// A process is being made.
     Spawning { by: Moment },
     /// The main process runs.
@@ -253,7 +255,8 @@ impl Service {
                 Vec::new()
             }
             Phase::Failed | Phase::Backoff { .. } if same => Vec::new(),
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } => self.start_afresh(context),
+            Phase::Waiting if same => self.spawn(context),
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Waiting => self.start_afresh(context),
             Phase::Spawning { .. } | Phase::Up { .. } if same_launch => Vec::new(),
             Phase::Spawning { .. } | Phase::Up { .. } => self.stop(Next::Start, context),
             Phase::Stopping { .. } | Phase::Clearing { .. } | Phase::Foreign => {
@@ -278,7 +281,7 @@ impl Service {
 
     fn stop(&mut self, next: Next, context: Context) -> Vec<Action> {
         match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } => {
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Waiting => {
                 self.rest(Phase::Stopped);
                 Vec::new()
             }
@@ -309,7 +312,7 @@ impl Service {
     fn restart(&mut self, context: Context) -> Vec<Action> {
         self.done = None;
         match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } => self.start_afresh(context),
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Waiting => self.start_afresh(context),
             Phase::Spawning { .. } | Phase::Up { .. } | Phase::Stopping { .. } | Phase::Clearing { .. } | Phase::Foreign => {
                 self.stop(Next::Start, context)
             }
@@ -328,6 +331,7 @@ impl Service {
             | Phase::Done
             | Phase::Failed
             | Phase::Backoff { .. }
+            | Phase::Waiting
             | Phase::Stopping { .. }
             | Phase::Clearing { .. }
             | Phase::Foreign => Vec::new(),
@@ -349,6 +353,16 @@ impl Service {
         self.failures = 0;
         self.trouble.clear();
         self.spawn(context)
+    }
+
+    /// A start that nobody has just asked for.
+    fn due(&mut self, context: Context) -> Vec<Action> {
+        if !self.spec.policy.starts_when_asked {
+            return self.spawn(context);
+        }
+        self.phase = Phase::Waiting;
+        self.next = Next::Start;
+        Vec::new()
     }
 
     fn spawn(&mut self, context: Context) -> Vec<Action> {
@@ -427,7 +441,9 @@ impl Service {
                 self.next
             }
             // No main process: nothing can have ended.
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Clearing { .. } => return Vec::new(),
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Backoff { .. } | Phase::Waiting | Phase::Clearing { .. } => {
+                return Vec::new();
+            }
         };
         self.phase = Phase::Clearing { since: now, look_at: now.after(LOOK_SOON), stuck: false };
         vec![Action::Clear]
@@ -477,7 +493,7 @@ impl Service {
                 self.rest(Phase::Done);
                 Vec::new()
             }
-            Next::Start => self.spawn(context),
+            Next::Start => self.due(context),
             Next::Retry { at } => {
                 self.phase = Phase::Backoff { until: at };
                 Vec::new()
@@ -511,7 +527,7 @@ impl Service {
             return Vec::new();
         }
         match self.phase {
-            Phase::Backoff { .. } => self.spawn(context),
+            Phase::Backoff { .. } => self.due(context),
             Phase::Spawning { .. } => {
                 self.phase = Phase::Spawning { by: now.after(LOOK_AGAIN) };
                 self.start_failed = true;
@@ -537,7 +553,7 @@ impl Service {
                 vec![Action::Clear]
             }
             Phase::Up { .. } => self.fell_silent(context),
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Foreign => Vec::new(),
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Waiting | Phase::Foreign => Vec::new(),
         }
     }
 }

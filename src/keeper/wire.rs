@@ -13,7 +13,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::model::{Digest, Exit, GroupName, Policy, ServiceReport, ServiceSpec, Signal, View};
+use crate::model::{Digest, Exit, GroupName, Launch, Policy, ServiceReport, ServiceSpec, Signal, View};
 
 pub use encode::{Undecodable, decode_message, decode_request, encode_message, encode_request};
 pub(super) use encode::{read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec};
@@ -25,7 +25,7 @@ pub const PROTOCOL_VERSION: u64 = 1;
 
 /// Minor version: it rises with each field of a policy that is added. Of what a keeper reports, the supervisor compares only
 /// the fields that its version has (`Policy::known_by`).
-pub const PROTOCOL_MINOR: u64 = 1;
+pub const PROTOCOL_MINOR: u64 = 2;
 
 /// Longest packet in bytes, either way.
 pub const PACKET_MAX_BYTES: usize = 128 * 1024;
@@ -128,7 +128,7 @@ pub enum Request {
 }
 
 /// A command to run for a service.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Command {
     /// Service whose user, environment, working directory, hardening and mount namespace it gets; `None` = plain.
     pub group: Option<GroupName>,
@@ -136,6 +136,9 @@ pub struct Command {
     pub user: Option<String>,
     /// Program and arguments.
     pub argv: Vec<String>,
+    /// What the service is to be started with, where a hook runs before that start: user, environment, folder and hardening
+    /// are taken from it. `None` = what it was started with last.
+    pub launch: Option<Launch>,
     /// Environment beside that of the service.
     pub env: Vec<(String, String)>,
     /// Working directory instead of the service's.

@@ -98,6 +98,7 @@ pub enum Reason {
     KeeperAway,
     EngineAway,
     HookHostAway,
+    HookFailed,
     StoppedByOperator,
     NotCarriedOut,
     HealthCritical,

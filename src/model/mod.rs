@@ -19,7 +19,10 @@ pub use group::{
     Backoff, Bind, BindMode, Check, ConfigFile, Container, Count, Grants, Group, Hardening, Hook, HookKind, Limits, Mount,
     OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
 };
-pub use hook::{HookAction, HookAnswer, HookCall, HookContext, HookFailed, HookFailure, HookInput, HookMember};
+pub use hook::{
+    HookAction, HookAnswer, HookCall, HookContext, HookFailed, HookFailure, HookInput, HookMember, HookModule, HookOrder,
+    Occasion, OwedChange, OwedHooks, OwedPostStop, OwedReconfigure,
+};
 pub use id::{Digest, DigestBuilder, GroupName, InvalidName, MemberId, ObjectId, TagName};
 pub use logs::{LogFilter, LogFormat, LogForward, LogLine, LogLosses, LogPolicy, LogSettings, LogStream, base64};
 pub use release::{FirstTag, Refusal, Release, RemoteTag, Suspension, TreeFile};

@@ -168,15 +168,24 @@ pub struct Policy {
     pub watchdog: Option<Duration>,
     /// How its lines are kept and passed on.
     pub logs: LogPolicy,
+    /// Whether each of its starts is asked for, and none follows by itself from an end: hooks come before it.
+    pub starts_when_asked: bool,
 }
 
 impl Policy {
     /// The first minor version of the keeper's protocol that has [`Policy::logs`].
     const LOGS_SINCE: u64 = 1;
+    /// The first that has [`Policy::starts_when_asked`].
+    const ASKED_SINCE: u64 = 2;
 
     /// Whether a keeper whose protocol is of this minor version does what a policy says of logs.
     pub fn has_logs(minor: u64) -> bool {
         minor >= Self::LOGS_SINCE
+    }
+
+    /// Whether a keeper whose protocol is of this minor version leaves a start to whoever asks for it.
+    pub fn waits_for_hooks(minor: u64) -> bool {
+        minor >= Self::ASKED_SINCE
     }
 
     /// As a keeper understands and reports it whose protocol is of this minor version: what that one does not know yet is
@@ -186,6 +195,7 @@ impl Policy {
         if !Self::has_logs(minor) {
             self.logs = LogPolicy::default();
         }
+        self.starts_when_asked &= Self::waits_for_hooks(minor);
         self
     }
 }

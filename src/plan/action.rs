@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{
-    Check, CheckResult, Digest, FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
-    ServiceReport, ServiceSpec, Signal, Suspension, View,
+    Check, CheckResult, Digest, FirstTag, GroupName, HookAnswer, HookKind, HookModule, HookOrder, Launch, ObjectId, Occasion,
+    OwedChange, PublicationId, Reason, Refusal, Release, RemoteTag, ServiceReport, ServiceSpec, Signal, Suspension, View,
 };
 
 use super::{Layers, Wanted};
@@ -30,6 +31,10 @@ pub enum Lane {
     Service,
     /// Its health check.
     Health,
+    /// What is owed to its hooks, written down.
+    Hooks,
+    /// One of its other hooks: each waits for itself alone.
+    Hook(HookKind),
 }
 
 /// One effect to carry out. It leaves its executor no choice.
@@ -148,8 +153,28 @@ pub enum Action {
         incarnation: u64,
         /// What to check, rendered.
         check: Check,
+        /// The module that checks, where one does.
+        module: Option<Arc<HookModule>>,
         /// Its bound.
-        timeout: std::time::Duration,
+        timeout: Duration,
+    },
+    /// Call a hook.
+    Call(Box<HookOrder>),
+    /// Write down what is owed to a group's hooks.
+    Owe {
+        /// Whose.
+        group: GroupName,
+        /// What changes of it.
+        change: OwedChange,
+    },
+    /// Send the main process a signal, as a hook wants it.
+    Signal {
+        /// Whose.
+        group: GroupName,
+        /// Which.
+        signal: Signal,
+        /// What changes of what is owed once it is sent.
+        after: OwedChange,
     },
 }
 
@@ -174,6 +199,9 @@ impl Action {
             Self::Stop { .. } => "stop",
             Self::Forget { .. } => "forget",
             Self::Check { .. } => "check",
+            Self::Call(_) => "call",
+            Self::Owe { .. } => "owe",
+            Self::Signal { .. } => "signal",
         }
     }
 
@@ -192,6 +220,8 @@ pub struct Prepared {
     pub launch: Option<Launch>,
     /// The health check, rendered.
     pub check: Option<Check>,
+    /// Hooks that are modules.
+    pub hooks: BTreeMap<HookKind, Arc<HookModule>>,
     /// Publications of the group on disk, newest first.
     pub copies: Vec<PublicationId>,
     /// Layers or keys of layers that were left out, and why.
@@ -205,12 +235,14 @@ pub struct Failure {
     pub reason: Reason,
     /// In words.
     pub message: String,
+    /// Not worth trying again before.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure with its words.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), retry_after: None }
     }
 }
 
@@ -242,6 +274,8 @@ pub enum Outcome {
     Staged {
         /// What it was rendered from.
         inputs: Digest,
+        /// Which revision that was, and the first tag with it.
+        first: FirstTag,
         /// What it made.
         result: Result<Box<Prepared>, Failure>,
     },
@@ -272,6 +306,19 @@ pub enum Outcome {
         /// The answer.
         result: CheckResult,
     },
+    /// Of `Call`.
+    Called {
+        /// Which hook.
+        kind: HookKind,
+        /// What it was about.
+        occasion: Occasion,
+        /// What came of it.
+        answer: HookAnswer,
+        /// What has changed of what is owed.
+        change: Option<OwedChange>,
+    },
+    /// Of `Owe` and `Signal`: what has changed of what is owed.
+    Owed(OwedChange),
     /// Any of them could not be carried out; tried again after a while.
     Failed(Failure),
 }

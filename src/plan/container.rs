@@ -2,7 +2,7 @@
 
 use crate::model::{GroupName, Ready, Reason, Service, ServiceState};
 
-use super::{Action, GroupFacts, Key, Lane, Turn};
+use super::{Action, GroupFacts, Key, Lane, Turn, hooks};
 
 /// What is known of the container engine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,7 +37,10 @@ pub(super) fn leave_other(turn: &mut Turn<'_>, name: &GroupName, service: &Servi
     let key = Key::Group(name.clone(), Lane::Service);
     match report.state {
         ServiceState::Stopped | ServiceState::Done | ServiceState::Failed => {
-            turn.act(key, Action::Forget { group: name.clone() });
+            let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
+            if hooks::after_stop(turn, name, modules, facts) {
+                turn.act(key, Action::Forget { group: name.clone() });
+            }
         }
         ServiceState::Stopping => {}
         ServiceState::Waiting
@@ -46,7 +49,12 @@ pub(super) fn leave_other(turn: &mut Turn<'_>, name: &GroupName, service: &Servi
         | ServiceState::Reloading
         | ServiceState::Backoff
         | ServiceState::Stuck
-        | ServiceState::Unknown => turn.act(key, Action::Stop { group: name.clone() }),
+        | ServiceState::Unknown => {
+            let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
+            if hooks::before_stop(turn, name, modules, facts, "replaced") {
+                turn.act(key, Action::Stop { group: name.clone() });
+            }
+        }
     }
     true
 }

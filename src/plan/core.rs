@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{GroupName, Now, Refusal, RemoteTag};
+use crate::model::{GroupName, Now, OwedHooks, Refusal, RemoteTag};
 use crate::release::{Verdict, is_lasting};
 
 use super::{
@@ -31,6 +31,8 @@ pub struct Remembered {
     pub layers: BTreeMap<GroupName, Layers>,
     /// What stands on disk.
     pub disk: BTreeMap<GroupName, DiskFacts>,
+    /// What is owed to hooks.
+    pub owed: BTreeMap<GroupName, OwedHooks>,
 }
 
 /// Desired and observed state, and what desired state is made of.
@@ -55,6 +57,9 @@ impl Core {
         }
         for (name, disk) in remembered.disk {
             observed.groups.entry(name).or_default().disk = disk;
+        }
+        for (name, owed) in remembered.owed {
+            observed.groups.entry(name).or_default().hooks.owed = owed;
         }
         let mut desired = Desired::new(host);
         desired.first_tags = remembered.first_tags;

@@ -161,6 +161,7 @@ fn group(
     let mut notices = wanted.map(|wanted| not_carried_out(&wanted.group)).unwrap_or_default();
     notices.extend(wanted.iter().flat_map(|wanted| wanted.layer_errors.clone()));
     notices.extend(facts.staged.iter().flat_map(|staged| staged.prepared.notices.clone()));
+    notices.extend(facts.hooks.troubles());
     notices.extend(facts.service.iter().map(|report| report.logs.trouble.clone()).filter(|trouble| !trouble.is_empty()));
     let mode = facts.service.as_ref().map_or(MountMode::Symlink, |report| report.mount_mode);
     let mount = facts.disk.link.clone().zip(facts.disk.shown).map(|(path, shown)| (path, shown.to_string(), mode));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::{GroupName, HealthStatus, Hook, HookKind, Moment, OnUnhealthy, Ready, Reason, ServiceState};
 
-use super::{Action, GroupFacts, HealthFacts, Key, Lane, Staged, Turn, Wanted};
+use super::{Action, GroupFacts, HealthFacts, Key, Lane, Staged, Turn, Wanted, hooks};
 
 /// Between the first checks of a service that is not ready; doubles up to the hook's interval.
 const PROBE_MIN_MS: u64 = 50;
@@ -39,13 +39,14 @@ pub(super) fn plan(
     }
     let due = due(turn, wanted, hook, known, starting, incarnation);
     if due <= turn.now {
-        let action = Action::Check { group: name.clone(), incarnation, check: check.clone(), timeout: hook.timeout };
+        let module = staged.and_then(|staged| staged.prepared.hooks.get(&HookKind::HealthCheck)).cloned();
+        let action = Action::Check { group: name.clone(), incarnation, check: check.clone(), module, timeout: hook.timeout };
         turn.act(Key::Group(name.clone(), Lane::Health), action);
     } else {
         turn.wake(due);
     }
     if known.criticals >= hook.failures {
-        unhealthy(turn, name, wanted, known);
+        unhealthy(turn, name, wanted, known, (facts, staged));
     }
 }
 
@@ -74,13 +75,21 @@ fn splay(wanted: &Wanted, interval: Duration, incarnation: u64) -> Duration {
     interval.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
-fn unhealthy(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, known: &HealthFacts) {
+fn unhealthy(
+    turn: &mut Turn<'_>,
+    name: &GroupName,
+    wanted: &Wanted,
+    known: &HealthFacts,
+    (facts, staged): (&GroupFacts, Option<&Staged>),
+) {
     let said = known.last.as_ref().map(|(result, _)| result.message.clone()).unwrap_or_default();
     turn.wait(name, Reason::HealthCritical, format!("{} critical answers in a row: {said}", known.criticals));
     let restart = wanted.group.service.as_ref().is_some_and(|service| service.on_unhealthy == OnUnhealthy::Restart);
     if restart {
         turn.wait(name, Reason::Restarting, "restarted because it is unhealthy");
-        turn.act(Key::Group(name.clone(), Lane::Service), Action::Restart { group: name.clone() });
+        if hooks::before_stop(turn, name, staged.map(|staged| &staged.prepared.hooks), facts, "unhealthy") {
+            turn.act(Key::Group(name.clone(), Lane::Service), Action::Restart { group: name.clone() });
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod core;
 mod desired;
 mod explain;
 mod health;
+mod hooks;
 mod observed;
 mod publication;
 mod removal;
@@ -26,7 +27,8 @@ pub use container::Engine;
 pub use core::{Core, Remembered};
 pub use desired::{Census, Desired, Host, Layers, Wanted, first_tags};
 pub use explain::{GroupStatus, Overview, RefusedTag, explain};
-pub use observed::{Accepted, DiskFacts, Drift, GroupFacts, HealthFacts, Observed, SourceFacts, Staged};
+pub use hooks::{Called, HookFacts, post_stops, pre_stops, settles};
+pub use observed::{Accepted, Before, DiskFacts, Drift, GroupFacts, HealthFacts, Observed, SourceFacts, Staged};
 pub use service::not_carried_out;
 
 /// What to do now, what is waited for, and when to look again.
@@ -50,7 +52,7 @@ impl Plan {
 }
 
 /// More actions than one group ever asks for in one pass: how far back a second one for the same key can stand.
-const ACTIONS_PER_GROUP_MAX: usize = 8;
+const ACTIONS_PER_GROUP_MAX: usize = 12;
 
 /// One planning pass: the arguments, and the plan as it grows.
 struct Turn<'a> {
@@ -89,7 +91,9 @@ pub fn plan(desired: &Desired, observed: &Observed, _census: &Census, now: Momen
     let nobody = GroupFacts::default();
     for (name, wanted) in &desired.groups {
         let facts = observed.groups.get(name).unwrap_or(&nobody);
-        let staged = publication::plan(&mut turn, name, wanted, facts);
+        let staged = publication::staged(&mut turn, name, wanted, facts);
+        let staged = staged.filter(|staged| hooks::before_update(&mut turn, name, wanted, staged, facts));
+        let staged = staged.and_then(|staged| publication::plan(&mut turn, name, wanted, facts, staged));
         let up = service::plan(&mut turn, name, wanted, facts, staged);
         health::plan(&mut turn, name, wanted, facts, staged, up);
     }

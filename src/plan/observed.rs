@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    CheckResult, Digest, GroupName, HealthStatus, Moment, Now, ObjectId, PublicationId, Reason, Refusal, Release, RemoteTag,
-    ServiceReport, ServiceState, TagName, Timestamp,
+    CheckResult, Digest, FirstTag, GroupName, HealthStatus, HookKind, HookModule, Moment, Now, ObjectId, PublicationId, Reason,
+    Refusal, Release, RemoteTag, ServiceReport, ServiceState, TagName, Timestamp,
 };
 use crate::release::{Candidate, RefusedTag, Selection, Verdict, candidates, is_lasting, misnamed};
 
 use super::action::{Action, Event, Failure, Key, Lane, Outcome, Prepared, TagKey, tag_key};
+use super::hooks::{Called, HookFacts};
 
 /// First delay after a failed effect.
 const RETRY_MIN_MS: u64 = 200;
 /// Longest delay after failed effects.
 const RETRY_MAX_MS: u64 = 60_000;
+/// Longest delay that a hook may ask for itself.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// An attempt under way.
 #[derive(Debug, Clone)]
@@ -34,8 +37,9 @@ struct Retry {
 impl Retry {
     fn next(before: Option<&Self>, failure: Failure, now: Moment) -> Self {
         let failures = before.map_or(0, |retry| retry.failures) + 1;
-        let delay = RETRY_MIN_MS.saturating_mul(1 << (failures - 1).min(20)).min(RETRY_MAX_MS);
-        Self { failures, not_before: now.after(Duration::from_millis(delay)), failure }
+        let delay = Duration::from_millis(RETRY_MIN_MS.saturating_mul(1 << (failures - 1).min(20)).min(RETRY_MAX_MS));
+        let delay = failure.retry_after.map_or(delay, |wanted| wanted.clamp(delay, RETRY_AFTER_MAX));
+        Self { failures, not_before: now.after(delay), failure }
     }
 }
 
@@ -115,10 +119,23 @@ pub struct DiskFacts {
 pub struct Staged {
     /// What it was made from.
     pub inputs: Digest,
+    /// Which revision that was, and the first tag with it.
+    pub first: FirstTag,
     /// What it made.
     pub prepared: Prepared,
     /// Digest of the prepared launch, worked out once: it is compared on every turn.
     pub launch: Option<Digest>,
+}
+
+/// What was prepared before another revision was: its hooks are asked before that one comes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// Which revision.
+    pub revision: Digest,
+    /// The first tag with it.
+    pub tag: TagName,
+    /// Its hooks.
+    pub hooks: BTreeMap<HookKind, Arc<HookModule>>,
 }
 
 /// What is known of a group's health.
@@ -145,6 +162,8 @@ pub struct HealthFacts {
 pub struct GroupFacts {
     /// The newest finished staging.
     pub staged: Option<Staged>,
+    /// The revision before that.
+    pub before: Option<Before>,
     /// Files.
     pub disk: DiskFacts,
     /// The process.
@@ -157,6 +176,8 @@ pub struct GroupFacts {
     pub restart_asked: bool,
     /// Health.
     pub health: HealthFacts,
+    /// Other hooks.
+    pub hooks: HookFacts,
 }
 
 impl GroupFacts {
@@ -205,6 +226,11 @@ impl Observed {
         self.retries.get(key).map(|retry| &retry.failure)
     }
 
+    /// How often a key has failed since it last worked.
+    pub fn failures(&self, key: &Key) -> u32 {
+        self.retries.get(key).map_or(0, |retry| retry.failures)
+    }
+
     /// Notes that an action is under way and names the attempt that its answer must carry.
     pub fn begin(&mut self, key: &Key, action: &Action) -> u64 {
         self.attempts += 1;
@@ -244,6 +270,9 @@ impl Observed {
                 if let Some(facts) = self.groups.get_mut(&group) {
                     facts.service = None;
                     facts.health = HealthFacts::default();
+                    // Its next process is counted anew.
+                    facts.hooks.owed.post_run = None;
+                    facts.hooks.calls.clear();
                 }
             }
             Event::KeeperSpeaks(minor) => self.keeper_minor = minor,
@@ -267,9 +296,15 @@ impl Observed {
                 self.retries.remove(&Key::Group(group, Lane::Publication));
             }
             Event::Suspended { group, .. } => {
+                // What was prepared for a start is too old for one that comes after a hold.
+                self.group(&group).hooks.calls.remove(&HookKind::Init);
+                self.retries.remove(&Key::Group(group.clone(), Lane::Hook(HookKind::Init)));
                 self.retries.remove(&Key::Group(group, Lane::Service));
             }
-            Event::RestartAsked(group) => self.group(&group).restart_asked = true,
+            Event::RestartAsked(group) => {
+                self.retries.remove(&Key::Group(group.clone(), Lane::Hook(HookKind::Init)));
+                self.group(&group).restart_asked = true;
+            }
         }
     }
 
@@ -355,10 +390,15 @@ impl Observed {
     fn group_done(&mut self, name: &GroupName, outcome: Outcome, now: Now) {
         let facts = self.group(name);
         match outcome {
-            Outcome::Staged { inputs, result: Ok(prepared) } => {
+            Outcome::Staged { inputs, first, result: Ok(prepared) } => {
                 facts.disk.copies.clone_from(&prepared.copies);
                 let launch = prepared.launch.as_ref().map(crate::model::Launch::digest);
-                facts.staged = Some(Staged { inputs, prepared: *prepared, launch });
+                let revision = first.revision;
+                let before = facts.staged.replace(Staged { inputs, first, prepared: *prepared, launch });
+                if let Some(before) = before.filter(|before| before.first.revision != revision) {
+                    let FirstTag { revision, tag, .. } = before.first;
+                    facts.before = Some(Before { revision, tag, hooks: before.prepared.hooks });
+                }
             }
             Outcome::Staged { result: Err(failure), .. } => {
                 self.failed(Key::Group(name.clone(), Lane::Publication), failure, now.moment);
@@ -386,6 +426,13 @@ impl Observed {
                 }
             }
             Outcome::Checked { incarnation, result } => facts.checked(incarnation, result, now),
+            Outcome::Called { kind, occasion, answer, change } => {
+                if let Some(change) = change {
+                    facts.hooks.owed.apply(change);
+                }
+                facts.hooks.calls.insert(kind, Called { occasion, answer, at: now.wall });
+            }
+            Outcome::Owed(change) => facts.hooks.owed.apply(change),
             Outcome::Verified { .. }
             | Outcome::Asked
             | Outcome::Listed(_)
@@ -401,6 +448,10 @@ impl Observed {
         let same = facts.service.as_ref().is_some_and(|known| known.incarnation == report.incarnation);
         if !same {
             facts.started = now.moment;
+        }
+        if report.pid.is_none() {
+            // Numbers of processes are given anew where a keeper forgets one that is stopped.
+            facts.hooks.owed.post_run = None;
         }
         facts.service = Some(report);
     }

@@ -1,8 +1,22 @@
 //! What is published: stage, switch, compare, mend, prune.
 
-use crate::model::{GroupName, PublicationId, Reason, ServiceState};
+use crate::model::{GroupName, HookKind, PublicationId, Reason, ServiceState};
 
-use super::{Action, Drift, GroupFacts, Key, Lane, Staged, Turn, Wanted};
+use super::{Action, Drift, GroupFacts, Key, Lane, Staged, Turn, Wanted, hooks};
+
+/// The prepared group, not shown to anybody. `None` while it is being prepared.
+pub(super) fn staged<'a>(
+    turn: &mut Turn<'_>,
+    name: &GroupName,
+    wanted: &std::sync::Arc<Wanted>,
+    facts: &'a GroupFacts,
+) -> Option<&'a Staged> {
+    let staged = facts.staged.as_ref().filter(|staged| staged.inputs == wanted.inputs);
+    if staged.is_none() {
+        stage(turn, name, wanted, false);
+    }
+    staged
+}
 
 /// What the service may rely on: the prepared group, once its files are shown. `None` while anything of it is missing; what
 /// ran before goes on as it is.
@@ -11,11 +25,8 @@ pub(super) fn plan<'a>(
     name: &GroupName,
     wanted: &std::sync::Arc<Wanted>,
     facts: &'a GroupFacts,
+    staged: &'a Staged,
 ) -> Option<&'a Staged> {
-    let Some(staged) = facts.staged.as_ref().filter(|staged| staged.inputs == wanted.inputs) else {
-        stage(turn, name, wanted, false);
-        return None;
-    };
     let prepared = &staged.prepared;
     let (Some(publication), Some(mount)) = (prepared.publication, &wanted.group.mount) else {
         // A process that was started with files keeps them until it is replaced.
@@ -24,6 +35,11 @@ pub(super) fn plan<'a>(
         }
         return Some(staged);
     };
+    let told_by_hook = wanted.group.service.is_none() && prepared.hooks.contains_key(&HookKind::Reconfigure);
+    let other = facts.disk.shown.map(|shown| shown.content) != Some(publication.content);
+    if told_by_hook && other && !hooks::before_shown(turn, name, facts, facts.disk.shown) {
+        return None;
+    }
     if facts.disk.shown != Some(publication) || facts.disk.link.as_deref() != Some(&mount.path) || facts.disk.unlinked {
         switch(turn, name, publication, &mount.path, facts);
         return None;

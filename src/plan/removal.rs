@@ -2,7 +2,7 @@
 
 use crate::model::{GroupName, Reason, ServiceState};
 
-use super::{Action, DiskFacts, GroupFacts, Key, Lane, Turn};
+use super::{Action, DiskFacts, GroupFacts, Key, Lane, Turn, hooks};
 
 /// Nothing is taken away before a release says what is wanted: an empty wish is not a wish for nothing.
 pub(super) fn plan(turn: &mut Turn<'_>) {
@@ -22,6 +22,9 @@ fn remove(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) {
     match facts.service.as_ref().map(|report| report.state) {
         Some(ServiceState::Stopped | ServiceState::Done | ServiceState::Failed) => {
             turn.wait(name, Reason::Stopping, "not placed here any more: stopped, to be forgotten");
+            if !hooks::last_stop(turn, name, facts) {
+                return;
+            }
             turn.act(service, Action::Forget { group: name.clone() });
         }
         Some(ServiceState::Stopping) => turn.wait(name, Reason::Stopping, "not placed here any more: stopping"),
@@ -35,11 +38,15 @@ fn remove(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) {
             | ServiceState::Unknown,
         ) => {
             turn.wait(name, Reason::Stopping, "not placed here any more: stopping");
-            turn.act(service, Action::Stop { group: name.clone() });
+            let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
+            if hooks::before_stop(turn, name, modules, facts, "removed") {
+                turn.act(service, Action::Stop { group: name.clone() });
+            }
         }
         None if !turn.observed.keeper_ready => {
             turn.wait(name, Reason::KeeperAway, "not placed here any more; the keeper is away")
         }
+        None if !hooks::last_stop(turn, name, facts) => {}
         None if facts.disk != DiskFacts::default() => {
             turn.wait(name, Reason::Stopping, "not placed here any more: its files are taken away");
             let action = Action::Withdraw { group: name.clone(), mount_path: facts.disk.link.clone() };

@@ -5,12 +5,15 @@ use crate::model::{
     ServiceReport, ServiceSpec, ServiceState, Topology, View,
 };
 
+use super::hooks::{self, Reconfigured};
 use super::{Action, GroupFacts, Key, Lane, Staged, Turn, Wanted};
 
 /// True where the process is up and belongs to what is wanted, so that its health says something about it.
 pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts: &GroupFacts, staged: Option<&Staged>) -> bool {
     let Some(service) = &wanted.group.service else {
-        return staged.is_some() && without_service(turn, name, facts);
+        let Some(staged) = staged.filter(|_| without_service(turn, name, facts)) else { return false };
+        hooks::reconfigure(turn, name, staged, facts, facts.disk.shown);
+        return true;
     };
     if !turn.observed.keeper_ready {
         turn.wait(name, Reason::KeeperAway, "the keeper has not told yet what runs");
@@ -22,8 +25,15 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
     if let Some(hold) = &wanted.suspended {
         let until = hold.until.map(|until| format!(" (until {until})")).unwrap_or_default();
         turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}{until}", hold.who, hold.reason));
-        if facts.service.as_ref().is_some_and(|report| is_up(report.state)) {
-            turn.act(key(name), Action::Stop { group: name.clone() });
+        let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
+        match facts.service.as_ref().map(|report| report.state) {
+            Some(state) if is_up(state) => {
+                if hooks::before_stop(turn, name, modules, facts, &format!("hold {}", hold.since.0)) {
+                    turn.act(key(name), Action::Stop { group: name.clone() });
+                }
+            }
+            Some(ServiceState::Stopping) => {}
+            Some(_) | None => drop(hooks::after_stop(turn, name, modules, facts)),
         }
         return false;
     }
@@ -33,9 +43,7 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
     }
     let Some(aim) = Aim::new(wanted, service, staged) else { return false };
     let Some(report) = &facts.service else {
-        turn.wait(name, Reason::Starting, "being started");
-        said_failure(turn, name);
-        turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: false });
+        start(turn, name, &aim, facts);
         return false;
     };
     converge(turn, name, &aim, report, facts)
@@ -69,9 +77,12 @@ fn said_failure(turn: &mut Turn<'_>, name: &GroupName) {
 fn without_service(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) -> bool {
     let Some(report) = &facts.service else { return true };
     turn.wait(name, Reason::Stopping, "its [service] is gone: stopping");
+    let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
     if is_up(report.state) {
-        turn.act(key(name), Action::Stop { group: name.clone() });
-    } else if report.state != ServiceState::Stopping {
+        if hooks::before_stop(turn, name, modules, facts, "no service") {
+            turn.act(key(name), Action::Stop { group: name.clone() });
+        }
+    } else if report.state != ServiceState::Stopping && hooks::after_stop(turn, name, modules, facts) {
         turn.act(key(name), Action::Forget { group: name.clone() });
     }
     false
@@ -79,23 +90,27 @@ fn without_service(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) ->
 
 /// What the process is to be. Compared piece by piece; put together as a spec only where something is to be done about it.
 struct Aim<'a> {
+    wanted: &'a Wanted,
     group: &'a Group,
     service: &'a Service,
     release: &'a crate::model::TagName,
     launch: &'a Launch,
     launch_digest: Digest,
     publication: Option<PublicationId>,
+    staged: &'a Staged,
 }
 
 impl<'a> Aim<'a> {
     fn new(wanted: &'a Wanted, service: &'a Service, staged: &'a Staged) -> Option<Self> {
         Some(Self {
+            wanted,
             group: &wanted.group,
             service,
             release: &wanted.first.tag,
             launch: staged.prepared.launch.as_ref()?,
             launch_digest: staged.launch?,
             publication: staged.prepared.publication,
+            staged,
         })
     }
 
@@ -115,6 +130,7 @@ impl<'a> Aim<'a> {
             ready: service.ready,
             watchdog: service.watchdog,
             logs: service.logs.over(&turn.desired.host.logs),
+            starts_when_asked: hooks::come_first(self.group),
         }
     }
 
@@ -144,18 +160,21 @@ fn converge(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &Servi
     let other_revision = report.revision != aim.group.revision;
     match report.state {
         ServiceState::Stopping => turn.wait(name, Reason::Stopping, "stopping"),
-        ServiceState::Done if aim.service.kind == ServiceKind::Task && !other_revision => return true,
+        ServiceState::Done if aim.service.kind == ServiceKind::Task && !other_revision && !facts.restart_asked => {
+            return hooks::after_stop(turn, name, Some(&aim.staged.prepared.hooks), facts);
+        }
         ServiceState::Failed if !other_revision && !other_launch && !facts.restart_asked => {
             turn.wait(name, Reason::ServiceFailed, failed_words(report));
+            hooks::after_stop(turn, name, Some(&aim.staged.prepared.hooks), facts);
         }
         ServiceState::Stopped | ServiceState::Done | ServiceState::Failed | ServiceState::Waiting => {
-            run(turn, name, aim, facts.restart_asked);
+            start(turn, name, aim, facts);
         }
         ServiceState::Unknown | ServiceState::Stuck => turn.wait(name, Reason::ServiceFailed, report.message.clone()),
         ServiceState::Backoff => {
             if other_launch || other_revision || facts.restart_asked {
-                run(turn, name, aim, false);
-            } else {
+                start(turn, name, aim, facts);
+            } else if hooks::after_stop(turn, name, Some(&aim.staged.prepared.hooks), facts) {
                 // A container's start may fail long after its last end.
                 let said = report.last_exit.filter(|_| !facts.in_container);
                 let cause = said.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
@@ -177,6 +196,23 @@ fn failed_words(report: &ServiceReport) -> String {
     }
 }
 
+/// Starts what does not run, once the hooks that come before have answered.
+fn start(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, facts: &GroupFacts) {
+    let modules = &aim.staged.prepared.hooks;
+    if hooks::after_stop(turn, name, Some(modules), facts) && hooks::before_start(turn, name, aim.staged, facts) {
+        let rests = facts.service.as_ref().is_some_and(|report| report.state != ServiceState::Backoff);
+        run(turn, name, aim, rests && facts.restart_asked);
+    }
+}
+
+/// Replaces what runs, once its hook has answered. `cause` tells what for.
+fn replace(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (facts, restart): (&GroupFacts, bool), cause: &str) {
+    let modules = &aim.staged.prepared.hooks;
+    if hooks::before_stop(turn, name, Some(modules), facts, cause) && hooks::before_amend(turn, name, aim.staged, facts) {
+        run(turn, name, aim, restart);
+    }
+}
+
 fn run(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, restart: bool) {
     turn.wait(name, if restart { Reason::Restarting } else { Reason::Starting }, "being started");
     said_failure(turn, name);
@@ -188,7 +224,8 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
     let other_launch = report.launch != aim.launch_digest;
     if other_launch || facts.restart_asked {
         // Another launch replaces the process by itself; asking for a restart beside it would start it twice in a row.
-        run(turn, name, aim, !other_launch);
+        let cause = if other_launch { format!("launch {}", aim.launch_digest) } else { "asked".to_owned() };
+        replace(turn, name, aim, (facts, !other_launch), &cause);
         return false;
     }
     let starting = report.state == ServiceState::Starting;
@@ -197,14 +234,23 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
         let same_content = report.publication.map(|id| id.content) == wanted.map(|id| id.content);
         match (aim.service.reload, aim.view(turn)) {
             // Bound when it was made, for ever.
-            _ if aim.service.container.is_some() => run(turn, name, aim, true),
+            _ if aim.service.container.is_some() => replace(turn, name, aim, (facts, true), "files"),
             // Only another copy of what it sees: nothing to tell.
             (_, Some(view)) if same_content => reload(turn, name, view, None),
+            // Its hook decides what comes of it.
+            (_, Some(view)) if !starting && aim.staged.prepared.hooks.contains_key(&HookKind::Reconfigure) => {
+                if hooks::before_shown(turn, name, facts, report.publication) {
+                    reload(turn, name, view, None);
+                }
+            }
             // A process that is not ready may not have installed its handler yet: a signal could end it.
             (Reload::Signal(signal), Some(view)) if !starting => reload(turn, name, view, Some(signal)),
-            (Reload::Signal(_) | Reload::Restart, _) => run(turn, name, aim, true),
+            (Reload::Signal(_) | Reload::Restart, _) => replace(turn, name, aim, (facts, true), "files"),
         }
         return false;
+    }
+    if !hooks::before_amend(turn, name, aim.staged, facts) {
+        return true;
     }
     if report.revision != aim.group.revision || !follows(turn, aim, report, facts) {
         turn.wait(name, Reason::Reloading, "taking over what touches no process");
@@ -212,6 +258,11 @@ fn up(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &ServiceRepo
         turn.act(key(name), Action::Amend { spec: aim.spec(turn) });
         return true;
     }
+    if hooks::reconfigure(turn, name, aim.staged, facts, report.publication) == Reconfigured::Restart {
+        replace(turn, name, aim, (facts, true), "reconfigure");
+        return false;
+    }
+    hooks::while_up(turn, name, aim.wanted, aim.staged, facts);
     if starting {
         not_ready(turn, name, aim, (report, facts));
     }
@@ -243,7 +294,9 @@ fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, fact
     if late <= turn.now {
         let bound = humantime::format_duration(bound);
         turn.wait(name, Reason::StartFailed, format!("not ready within {bound}, started again{said}"));
-        turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: true });
+        if hooks::before_stop(turn, name, Some(&aim.staged.prepared.hooks), facts, "not ready") {
+            turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: true });
+        }
         return;
     }
     turn.wake(late);
@@ -254,19 +307,23 @@ fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, fact
 pub(super) fn not_understood(core: &super::Core, wanted: &Wanted, facts: &GroupFacts) -> Option<String> {
     let rules = wanted.group.service.as_ref()?.logs.over(&core.desired().host.logs);
     let observed = core.observed();
-    let older = observed.keeper_ready && !facts.in_container && !Policy::has_logs(observed.keeper_minor);
-    (older && facts.service.is_some() && rules != LogPolicy::default()).then(|| {
-        "[service.logs] is not carried out yet: the keeper is older than the supervisor; SIGHUP to it exchanges it, and no service notices"
-            .to_owned()
-    })
+    if !observed.keeper_ready || facts.in_container || facts.service.is_none() {
+        return None;
+    }
+    let minor = observed.keeper_minor;
+    let what = if !Policy::has_logs(minor) && rules != LogPolicy::default() {
+        "[service.logs] is not carried out yet"
+    } else if !Policy::waits_for_hooks(minor) && hooks::come_first(&wanted.group) {
+        "hooks `init` and `post-stop` are not called where a service ends by itself"
+    } else {
+        return None;
+    };
+    Some(format!("{what}: the keeper is older than the supervisor; SIGHUP to it exchanges it, and no service notices"))
 }
 
 /// What a group declares that this version parses and checks but does not carry out.
 pub fn not_carried_out(group: &Group) -> Vec<String> {
-    let mut out = Vec::new();
-    for kind in group.hooks.keys().filter(|kind| **kind != HookKind::HealthCheck) {
-        out.push(format!("hook `{}` is not run by this version", kind.name()));
-    }
+    let mut out = hooks::not_called(group);
     if group.topology == Topology::Leader {
         out.push("topology `leader`: this version elects nobody; a supervisor alone leads".to_owned());
     }

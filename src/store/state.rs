@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, Refusal, Suspension, TagName, Timestamp};
+use crate::model::{Digest, FirstTag, GroupName, MemberId, ObjectId, OwedHooks, Refusal, Suspension, TagName, Timestamp};
 
 /// So many refused tags are remembered, the newest.
 const REFUSED_MAX: usize = 64;
@@ -38,6 +38,12 @@ pub struct State {
     /// Groups held back by an operator.
     #[serde(default)]
     pub suspended: BTreeMap<GroupName, Suspension>,
+    /// What must not be forgotten of each group's hooks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<GroupName, OwedHooks>,
+    /// The kernel's boot in which the processes are that this speaks of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
     /// Where each group was published, so that the links of one that has vanished can be taken away.
     #[serde(default)]
     pub published: BTreeMap<GroupName, PublishedAt>,
@@ -95,6 +101,8 @@ impl State {
             history: Vec::new(),
             first_tags: BTreeMap::new(),
             suspended: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            boot_id: String::new(),
             published: BTreeMap::new(),
         }
     }
@@ -108,6 +116,30 @@ impl State {
             None => self.refused.push(refused),
         }
         keep_newest(&mut self.refused, REFUSED_MAX);
+    }
+
+    /// Changes what is owed to a group's hooks, and says what that is then.
+    pub fn owe(&mut self, group: GroupName, change: impl FnOnce(&mut OwedHooks)) -> OwedHooks {
+        let mut owed = self.hooks.remove(&group).unwrap_or_default();
+        change(&mut owed);
+        if owed != OwedHooks::default() {
+            self.hooks.insert(group, owed.clone());
+        }
+        owed
+    }
+
+    /// Another boot: the processes that were are gone.
+    pub fn booted(&mut self, boot_id: &str) {
+        if self.boot_id != boot_id {
+            self.processes_ended();
+            boot_id.clone_into(&mut self.boot_id);
+        }
+    }
+
+    /// Every process has ended, and the numbers of the next mean others.
+    pub fn processes_ended(&mut self) {
+        self.hooks.values_mut().for_each(OwedHooks::outlived);
+        self.hooks.retain(|_, owed| *owed != OwedHooks::default());
     }
 
     /// Makes a release the accepted one, and the one before part of the history.

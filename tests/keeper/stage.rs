@@ -481,6 +481,7 @@ pub(crate) fn shell(name: &str, script: &str) -> ServiceSpec {
             ready: tagfall::model::Ready::Started,
             watchdog: None,
             logs: tagfall::model::LogPolicy::default(),
+            starts_when_asked: false,
         },
         view: None,
     }

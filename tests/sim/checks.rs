@@ -32,7 +32,8 @@ impl World {
         let same = proc.launch == spec.launch.digest() && same_files;
         // An operator's hold that was taken back, and a start that took too long, are reasons too.
         let late = proc.state == ServiceState::Starting && self.now_ms >= proc.started_ms + START_TIMEOUT_MS;
-        assert!(!same || late || proc.state == ServiceState::Stopping, "{}: restarted without a reason", spec.group);
+        let asked = self.host.hooks.get(&spec.group).is_some_and(|hooks| hooks.restart);
+        assert!(!same || late || asked || proc.state == ServiceState::Stopping, "{}: restarted without a reason", spec.group);
     }
 
     /// The newest good tag is recorded, and the world is as it says.
@@ -59,6 +60,8 @@ impl World {
                 let shown = disk.and_then(|disk| disk.shown).map(|id| id.content);
                 assert_eq!(shown, Some(content_of(wanted)), "{name}: converged, but other files are shown");
             }
+            let told = self.host.hooks.get(name).is_none_or(crate::hooks::Truth::is_told);
+            assert!(told || self.host.record.suspended.contains_key(name), "{name}: converged, but not told of its files");
             let Some(service) = &wanted.group.service else { continue };
             if self.host.record.suspended.contains_key(name) {
                 continue;

@@ -36,6 +36,9 @@ struct DraftGroup {
     published: bool,
     serves: bool,
     task: bool,
+    /// Which hooks it has, a bit for each.
+    hooks: u64,
+    leads: bool,
 }
 
 impl Draft {
@@ -49,12 +52,13 @@ impl Draft {
     pub(crate) fn edit(&mut self, random: &mut Random) {
         let at = random.below(self.groups.len() as u64) as usize;
         let Some(group) = self.groups.values_mut().nth(at) else { return };
-        match random.below(7) {
+        match random.below(8) {
             0 | 1 => group.config += 1,
             2 => group.launch += 1,
             3 => group.policy += 1,
             4 => group.placed = !group.placed,
             5 => *group = DraftGroup::new(random),
+            6 => group.hooks ^= 1 << random.below(HookKind::ALL.len() as u64),
             _ => group.published = !group.published,
         }
     }
@@ -101,17 +105,25 @@ impl DraftGroup {
             published: !serves || random.chance(80),
             serves,
             task: random.chance(15),
+            hooks: if random.chance(50) { random.below(1 << HookKind::ALL.len()) } else { 0 },
+            leads: random.chance(20),
         }
     }
 
     fn group(&self, name: &str) -> Group {
         let name: GroupName = name.parse().expect("a valid name");
         let revision = Digest::of(
-            format!("{name} {} {} {} {} {}", self.config, self.launch, self.policy, self.reload, self.published).as_bytes(),
+            format!("{name} {} {} {} {} {} {}", self.config, self.launch, self.policy, self.reload, self.published, self.hooks)
+                .as_bytes(),
         );
         let mut hooks = BTreeMap::new();
         if self.checked {
             hooks.insert(HookKind::HealthCheck, check());
+        }
+        for (bit, kind) in HookKind::ALL.into_iter().enumerate() {
+            if self.hooks & (1 << bit) != 0 && kind != HookKind::HealthCheck {
+                hooks.insert(kind, check());
+            }
         }
         let labels = if self.placed { BTreeMap::new() } else { BTreeMap::from([("role".to_owned(), "elsewhere".to_owned())]) };
         Group {
@@ -128,7 +140,7 @@ impl DraftGroup {
             modules: Vec::new(),
             exports: BTreeMap::new(),
             binds: BTreeMap::new(),
-            topology: Topology::Standalone,
+            topology: if self.leads { Topology::Leader } else { Topology::Standalone },
             update: Update {
                 strategy: Strategy::Rolling,
                 max_unavailable: tagfall::model::Count::Members(1),

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tagfall::model::{
-    Digest, Exit, GroupName, MountMode, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal, Timestamp,
-    View,
+    Digest, Exit, GroupName, HookKind, MountMode, PublicationId, ServiceKind, ServiceReport, ServiceSpec, ServiceState, Signal,
+    Timestamp, View,
 };
 use tagfall::plan::{Prepared, Remembered, Wanted};
+
+use crate::hooks::Truth;
 
 /// One group's files.
 #[derive(Default, Clone)]
@@ -42,6 +44,8 @@ pub(crate) struct Host {
     pub(crate) record: Remembered,
     /// Live processes by group: the truth behind "never two".
     pub(crate) live: BTreeMap<GroupName, Vec<u32>>,
+    /// The truth about hooks.
+    pub(crate) hooks: BTreeMap<GroupName, Truth>,
     next_pid: u32,
     pub(crate) now_ms: u64,
 }
@@ -80,16 +84,22 @@ impl Host {
             working_dir: "/var".to_owned(),
             ..tagfall::model::Launch::default()
         });
-        let check = wanted.group.hooks.values().next().map(|hook| hook.check.clone());
-        Prepared { publication, launch, check, copies: disk.written.iter().rev().copied().collect(), notices: Vec::new() }
+        let check = wanted.group.hooks.get(&HookKind::HealthCheck).map(|hook| hook.check.clone());
+        let copies = disk.written.iter().rev().copied().collect();
+        self.hooks.entry(wanted.group.name.clone()).or_default().staged(wanted);
+        Prepared { publication, launch, check, hooks: crate::hooks::modules(wanted), copies, notices: Vec::new() }
     }
 
     pub(crate) fn switch(&mut self, group: &GroupName, publication: PublicationId, path: &str) {
         let disk = self.disks.entry(group.clone()).or_default();
         assert!(disk.written.contains(&publication), "{group}: switched to a publication that is not on disk");
+        let other = disk.shown.map(|shown| shown.content) != Some(publication.content);
         disk.shown = Some(publication);
         disk.link = Some(path.to_owned());
         disk.drifted = false;
+        if !self.procs.contains_key(group) {
+            self.hooks.entry(group.clone()).or_default().shown(other);
+        }
     }
 
     pub(crate) fn prune(&mut self, group: &GroupName, keep: u32, in_use: &[PublicationId]) -> Vec<PublicationId> {
@@ -186,7 +196,8 @@ impl Host {
             let disk = self.disks.get(group).map(|disk| disk.written.contains(&seen));
             assert_eq!(disk, Some(true), "{group}: started on a publication that is not on disk");
         }
-        let incarnation = proc.incarnation;
+        let (incarnation, asked) = (proc.incarnation, proc.spec.policy.starts_when_asked);
+        self.hooks.entry(group.clone()).or_default().started(group, proc.spec.revision, asked);
         Some(Later::Settle { group: group.clone(), incarnation })
     }
 
@@ -232,7 +243,14 @@ impl Host {
         let pid = proc.pid.take();
         proc.settling = false;
         self.live.entry(group.clone()).or_default().retain(|live| Some(*live) != pid);
+        let owed = self.record.owed.get(group).is_some_and(|owed| owed.post_stop.is_some());
+        self.hooks.entry(group.clone()).or_default().ended(proc.spec.revision, owed);
         match proc.state {
+            ServiceState::Stopping if proc.start_after_stop && proc.spec.policy.starts_when_asked => {
+                proc.state = ServiceState::Waiting;
+                proc.sees = None;
+                None
+            }
             ServiceState::Stopping if proc.start_after_stop => self.start(group),
             ServiceState::Stopping => {
                 proc.state = ServiceState::Stopped;
@@ -262,15 +280,24 @@ impl Host {
     }
 
     pub(crate) fn backoff_over(&mut self, group: &GroupName, incarnation: u64) -> Option<Later> {
-        let proc = self.procs.get(group)?;
-        if proc.state == ServiceState::Backoff && proc.incarnation == incarnation { self.start(group) } else { None }
+        let proc = self.procs.get_mut(group)?;
+        if proc.state != ServiceState::Backoff || proc.incarnation != incarnation {
+            return None;
+        }
+        if proc.spec.policy.starts_when_asked {
+            proc.state = ServiceState::Waiting;
+            return None;
+        }
+        self.start(group)
     }
 
     pub(crate) fn reload(&mut self, group: &GroupName, view: &View) {
         if let Some(proc) = self.procs.get_mut(group) {
             proc.spec.view = Some(view.clone());
             if proc.pid.is_some() {
+                let other = proc.sees.map(|seen| seen.content) != Some(view.publication.content);
                 proc.sees = Some(view.publication);
+                self.hooks.entry(group.clone()).or_default().shown(other);
             }
         }
     }

@@ -9,11 +9,13 @@
 mod checks;
 mod faults;
 mod git;
+mod hooks;
 mod host;
 mod random;
 mod seeds;
 mod world;
 
+use tagfall::model::HookKind;
 use world::World;
 
 /// Seeds of an ordinary run.
@@ -42,6 +44,10 @@ fn every_seed_keeps_the_invariants_and_converges() {
         totals.crashes > 0 && totals.refused > 0 && totals.reloads > 0 && totals.restarts > 0,
         "faults were not exercised: {totals:?}"
     );
+    let called = HookKind::ALL.into_iter().filter(|kind| !matches!(kind, HookKind::HealthCheck | HookKind::FileUpdated));
+    for kind in called {
+        assert!(totals.calls[kind as usize] > 0, "`{}` was never called: {totals:?}", kind.name());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use tagfall::model::{
-    CheckResult, Digest, HealthStatus, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Timestamp,
+    CheckResult, Digest, HealthStatus, HookKind, MemberId, Moment, Now, Reason, Refusal, RemoteTag, ServiceState, Timestamp,
 };
 use tagfall::plan::{Accepted, Action, Core, DiskFacts, Drift, Event, Failure, Host as PlanHost, Key, Outcome};
 use tagfall::release::Selection;
@@ -33,6 +33,8 @@ pub(crate) struct Totals {
     pub(crate) restarts: u64,
     pub(crate) drifts: u64,
     pub(crate) steps: u64,
+    /// Calls of each hook.
+    pub(crate) calls: [u64; HookKind::ALL.len()],
 }
 
 impl Totals {
@@ -43,6 +45,7 @@ impl Totals {
         self.restarts += other.restarts;
         self.drifts += other.drifts;
         self.steps += other.steps;
+        self.calls.iter_mut().zip(other.calls).for_each(|(sum, calls)| *sum += calls);
     }
 }
 
@@ -146,7 +149,7 @@ impl World {
         self.at(at, happening);
     }
 
-    fn faulty(&mut self, percent: u64) -> bool {
+    pub(crate) fn faulty(&mut self, percent: u64) -> bool {
         self.now_ms < HEAL_AT_MS && self.random.chance(percent)
     }
 
@@ -234,6 +237,7 @@ impl World {
         for group in groups {
             self.tell(&group);
         }
+        self.deliver(Event::KeeperSpeaks(tagfall::keeper::wire::PROTOCOL_MINOR));
         self.deliver(Event::KeeperReady);
         self.step();
     }
@@ -347,7 +351,8 @@ impl World {
                 Outcome::Applied { tag: tag.clone() }
             }
             Action::Stage { wanted, fresh_copy } => {
-                Outcome::Staged { inputs: wanted.inputs, result: Ok(Box::new(self.host.stage(wanted, *fresh_copy))) }
+                let (inputs, first) = (wanted.inputs, wanted.first.clone());
+                Outcome::Staged { inputs, first, result: Ok(Box::new(self.host.stage(wanted, *fresh_copy))) }
             }
             Action::Switch { group, publication, mount_path, .. } => {
                 self.host.switch(group, *publication, mount_path);
@@ -369,6 +374,9 @@ impl World {
                 let status = if self.faulty(20) { HealthStatus::Critical } else { HealthStatus::Ok };
                 Outcome::Checked { incarnation: *incarnation, result: CheckResult::new(status, "") }
             }
+            Action::Call(order) => self.call(order),
+            Action::Owe { group, change } => self.owe(group, change),
+            Action::Signal { group, after, .. } => self.signal(group, after),
             Action::Run { .. }
             | Action::Amend { .. }
             | Action::Reload { .. }
@@ -433,7 +441,10 @@ impl World {
             | Action::Verify { .. }
             | Action::Prune { .. }
             | Action::Withdraw { .. }
-            | Action::Check { .. } => return Outcome::Failed(Failure::new(Reason::StartFailed, "not for the keeper")),
+            | Action::Check { .. }
+            | Action::Call(_)
+            | Action::Owe { .. }
+            | Action::Signal { .. } => return Outcome::Failed(Failure::new(Reason::StartFailed, "not for the keeper")),
         };
         self.schedule(later);
         self.tell(&group);

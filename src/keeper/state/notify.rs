@@ -229,6 +229,7 @@ mod tests {
             ready: Ready::Notify,
             watchdog,
             logs: crate::model::LogPolicy::default(),
+            starts_when_asked: false,
         };
         let spec = ServiceSpec {
             group: "web".parse().unwrap(),

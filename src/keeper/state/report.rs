@@ -7,7 +7,7 @@ impl Service {
     /// When time itself is the next event.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         match self.phase {
-            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Foreign => None,
+            Phase::Stopped | Phase::Done | Phase::Failed | Phase::Waiting | Phase::Foreign => None,
             Phase::Up { ready, .. } => ready.and_then(|_| self.told.silence_ends()),
             Phase::Backoff { until } => Some(until),
             Phase::Spawning { by } => Some(by),
@@ -28,7 +28,7 @@ impl Service {
 
     /// Whether nothing runs and nothing will by itself.
     pub(crate) fn at_rest(&self) -> bool {
-        matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed)
+        matches!(self.phase, Phase::Stopped | Phase::Done | Phase::Failed | Phase::Waiting)
     }
 
     /// Whether only leftovers are waited for.
@@ -52,6 +52,7 @@ impl Service {
             Phase::Done => ServiceState::Done,
             Phase::Failed => ServiceState::Failed,
             Phase::Backoff { .. } => ServiceState::Backoff,
+            Phase::Waiting => ServiceState::Waiting,
             Phase::Spawning { .. } | Phase::Up { ready: None, .. } => ServiceState::Starting,
             Phase::Up { ready: Some(_), .. } if self.told.reloading => ServiceState::Reloading,
             Phase::Up { ready: Some(_), .. } => ServiceState::Running,
@@ -72,6 +73,7 @@ impl Service {
             Phase::Stopped
             | Phase::Done
             | Phase::Failed
+            | Phase::Waiting
             | Phase::Spawning { .. }
             | Phase::Up { .. }
             | Phase::Stopping { .. }

@@ -131,6 +131,7 @@ fn write_phase(writer: &mut Writer, phase: Phase) {
         Phase::Stopping { kill_at, killed } => (6, Some(kill_at), killed),
         Phase::Clearing { since, look_at, .. } => (7, Some(since), Some(look_at)),
         Phase::Foreign => (8, None, None),
+        Phase::Waiting => (9, None, None),
     };
     writer.u64(1, kind);
     for (tag, moment) in [(2, first), (3, second)] {
@@ -159,6 +160,7 @@ fn read_phase(fields: Fields<'_>) -> Result<Phase, FieldError> {
             Phase::Clearing { since: first()?, look_at: second.unwrap_or(first()?), stuck }
         }
         8 => Phase::Foreign,
+        9 => Phase::Waiting,
         _ => return Err(FieldError::Invalid(1)),
     })
 }

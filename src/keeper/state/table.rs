@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::walk::{Cause, Place, Step, walk};
+use super::walk::{Cause, Place, Step, Treated, walk};
 use super::{Action, Next, Phase};
 use crate::model::{GroupName, ServiceKind};
 
 /// Places of the page in their order: its words for them, and what the status calls them.
-const PLACES: [(&str, &str); 14] = [
+const PLACES: [(&str, &str); 15] = [
     ("stopped", "stopped"),
     ("to be forked", "starting"),
     ("being started", "starting"),
@@ -21,13 +21,14 @@ const PLACES: [(&str, &str); 14] = [
     ("clearing", "stopping"),
     ("cannot be killed", "stuck"),
     ("waiting", "backoff"),
+    ("due", "waiting"),
     ("done", "done"),
     ("failed", "failed"),
     ("not ours", "unknown"),
 ];
 
 /// What each of them is.
-const MEANINGS: [&str; 14] = [
+const MEANINGS: [&str; 15] = [
     "Nothing of it runs, and nothing will by itself.",
     "A process is being made. That takes no time: nothing else can happen meanwhile.",
     "Its process is there, and is not the program yet.",
@@ -39,23 +40,26 @@ const MEANINGS: [&str; 14] = [
     "Its main process has ended; whatever else it started is being killed.",
     "SIGKILL was 5 s ago, and something of it is still there.",
     "It is started again later.",
+    "It is to be started, and has hooks that come before: the supervisor runs them, and then asks for the start.",
     "A task that has done its work for this revision.",
     "It must not be started again by itself.",
     "Processes of it run that no record tells of: they are left alone until somebody asks for a restart.",
 ];
 
-const KINDS: [ServiceKind; 2] = [ServiceKind::Daemon, ServiceKind::Task];
+const KINDS: [Treated; 4] =
+    [(ServiceKind::Daemon, false), (ServiceKind::Task, false), (ServiceKind::Daemon, true), (ServiceKind::Task, true)];
 
-/// On what an outcome depends beside place and cause: the kind, and what is to follow once nothing is left.
-type Condition = (&'static str, &'static str);
+/// On what an outcome depends beside place and cause: the kind, who starts it, and what is to follow once nothing is left.
+type Condition = (&'static str, &'static str, &'static str);
 
 type Row = BTreeMap<String, BTreeSet<Condition>>;
 
-fn kind_words(kind: ServiceKind) -> &'static str {
-    match kind {
+fn kind_words((kind, asked): Treated) -> (&'static str, &'static str) {
+    let kind = match kind {
         ServiceKind::Daemon => "daemon",
         ServiceKind::Task => "task",
-    }
+    };
+    (kind, if asked { "with hooks that come first" } else { "" })
 }
 
 /// Which of [`PLACES`] it is.
@@ -71,6 +75,7 @@ fn name(place: &Place) -> &'static str {
         Phase::Done => "done",
         Phase::Failed => "failed",
         Phase::Backoff { .. } => "waiting",
+        Phase::Waiting => "due",
         Phase::Spawning { .. } => "being started",
         Phase::Up { ready: None, .. } => "up",
         Phase::Up { ready: Some(_), .. } if place.service.state() == crate::model::ServiceState::Reloading => "reloading",
@@ -131,7 +136,7 @@ fn row_words(row: &Row) -> String {
             let whole: BTreeSet<_> = all.iter().filter(|one| mine.contains(part(one))).copied().collect();
             (mine.len() == 1 && whole == *when && *when != all).then(|| mine.into_iter().next().unwrap_or_default())
         };
-        match only(|(_, next)| next).or_else(|| only(|(kind, _)| kind)) {
+        match only(|(_, _, next)| next).or_else(|| only(|(kind, ..)| kind)).or_else(|| only(|(_, asked, _)| asked)) {
             Some(condition) if !condition.is_empty() => format!("{condition}: {outcome}"),
             _ => outcome.to_owned(),
         }
@@ -145,7 +150,8 @@ pub(in crate::keeper) fn page(group: &GroupName) -> String {
     for kind in KINDS {
         walk(group, kind, |step| {
             let row = table.entry(name(&step.from)).or_default().entry(step.cause).or_default();
-            row.entry(outcome(step)).or_default().insert((kind_words(kind), follows(&step.from)));
+            let (kind, asked) = kind_words(kind);
+            row.entry(outcome(step)).or_default().insert((kind, asked, follows(&step.from)));
         });
     }
     let mut page = HEAD.to_owned();

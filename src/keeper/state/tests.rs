@@ -20,6 +20,7 @@ fn spec(kind: ServiceKind, program: &str, revision: u8) -> ServiceSpec {
             ready: crate::model::Ready::Started,
             watchdog: None,
             logs: crate::model::LogPolicy::default(),
+            starts_when_asked: false,
         },
         view: None,
     }
@@ -396,6 +397,12 @@ fn check_ends(Stride { from, cause, to, actions }: &Stride) {
     if matches!(before.phase, Phase::Failed | Phase::Done | Phase::Stopped) {
         assert!(asked || !actions.contains(&Action::Spawn), "{cause:?} started it");
     }
+    if before.spec.policy.starts_when_asked && !matches!(cause, Cause::InTheWay) {
+        assert!(asked || !actions.contains(&Action::Spawn), "{cause:?} started it, and nobody asked");
+    }
+    if before.phase == Phase::Waiting && asked {
+        assert!(matches!(after.phase, Phase::Spawning { .. } | Phase::Done), "{cause:?} left it waiting");
+    }
     if before.phase == Phase::Failed && *cause == Cause::RunSame {
         assert_eq!(after.phase, Phase::Failed);
     }
@@ -410,9 +417,10 @@ fn check_ends(Stride { from, cause, to, actions }: &Stride) {
 
 #[test]
 fn in_every_state_that_there_is_the_rules_hold() {
-    for kind in [ServiceKind::Daemon, ServiceKind::Task] {
+    let kinds = [ServiceKind::Daemon, ServiceKind::Task];
+    for treated in kinds.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let mut strides = 0;
-        walk(&"web".parse().unwrap(), kind, |stride| {
+        walk(&"web".parse().unwrap(), treated, |stride| {
             strides += 1;
             check_stride(stride);
         });

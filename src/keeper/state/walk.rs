@@ -143,8 +143,11 @@ impl fmt::Display for Step {
     }
 }
 
+/// Its kind, and whether its starts are asked for.
+pub(super) type Treated = (ServiceKind, bool);
+
 /// A spec that is started by `program`.
-pub(super) fn spec(group: &GroupName, kind: ServiceKind, program: &str, revision: u8) -> ServiceSpec {
+pub(super) fn spec(group: &GroupName, (kind, asked): Treated, program: &str, revision: u8) -> ServiceSpec {
     let backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1), reset_after: RESET_AFTER };
     let policy = Policy {
         kind,
@@ -155,6 +158,7 @@ pub(super) fn spec(group: &GroupName, kind: ServiceKind, program: &str, revision
         ready: Ready::Notify,
         watchdog: Some(WATCHDOG),
         logs: LogPolicy::default(),
+        starts_when_asked: asked,
     };
     ServiceSpec {
         group: group.clone(),
@@ -219,6 +223,7 @@ impl Place {
             | Phase::Done
             | Phase::Failed
             | Phase::Backoff { .. }
+            | Phase::Waiting
             | Phase::Spawning { .. }
             | Phase::Up { .. }
             | Phase::Stopping { .. }
@@ -227,7 +232,7 @@ impl Place {
     }
 
     /// Lets it happen; the actions are what is to be done now.
-    fn take(&mut self, cause: Cause, kind: ServiceKind) -> Vec<Action> {
+    fn take(&mut self, cause: Cause, kind: Treated) -> Vec<Action> {
         let group = self.service.spec.group.clone();
         let publication = PublicationId { content: Digest::of(b"p"), copy: 0 };
         let view = View { publication, source: String::new(), point: String::new() };
@@ -370,12 +375,13 @@ impl Place {
                 [7, long(since, JUST_CLEARING) + long(since, STUCK_AFTER) + u8::from(stuck) * 4]
             }
             Phase::Foreign => [8, 0],
+            Phase::Waiting => [9, 0],
         }
     }
 }
 
 /// Goes everywhere, and shows each step once.
-pub(super) fn walk(group: &GroupName, kind: ServiceKind, mut visit: impl FnMut(&Step)) {
+pub(super) fn walk(group: &GroupName, kind: Treated, mut visit: impl FnMut(&Step)) {
     let now = at(Moment(0)).now;
     let first = spec(group, kind, "a", 1);
     let foreign = Service::foreign(first.clone(), &[77], first.launch.digest(), 1, now);

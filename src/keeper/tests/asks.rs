@@ -36,6 +36,7 @@ pub(super) fn spec(random: &mut Random, group: &GroupName, program: u64, revisio
             ready: if notify { Ready::Notify } else { Ready::Started },
             watchdog,
             logs: LogPolicy::default(),
+            starts_when_asked: false,
         },
         view: None,
     }

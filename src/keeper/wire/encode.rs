@@ -280,6 +280,9 @@ fn write_command(writer: &mut Writer, command: &Command) {
         writer.text(6, cwd);
     }
     writer.duration(7, command.timeout);
+    if let Some(launch) = &command.launch {
+        writer.record(8, |inner| write_launch(inner, launch));
+    }
 }
 
 fn read_command(fields: Fields<'_>) -> Result<Command, FieldError> {
@@ -290,6 +293,7 @@ fn read_command(fields: Fields<'_>) -> Result<Command, FieldError> {
         env: read_pairs(fields, 5)?,
         cwd: fields.optional(6, Fields::text)?,
         timeout: fields.duration(7)?,
+        launch: fields.optional(8, |fields, tag| read_launch(fields.record(tag)?))?,
     })
 }
 
@@ -398,7 +402,7 @@ fn write_policy(writer: &mut Writer, policy: &Policy) {
     if let Some(watchdog) = policy.watchdog {
         writer.duration(9, watchdog);
     }
-    writer.record(10, |inner| write_log_policy(inner, &policy.logs));
+    writer.record(10, |inner| write_log_policy(inner, &policy.logs)).u64(11, u64::from(policy.starts_when_asked));
 }
 
 fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
@@ -424,6 +428,7 @@ fn read_policy(fields: Fields<'_>) -> Result<Policy, FieldError> {
         ready,
         watchdog: fields.optional(9, Fields::duration)?,
         logs: fields.optional(10, |fields, tag| read_log_policy(fields.record(tag)?))?.unwrap_or_default(),
+        starts_when_asked: fields.optional(11, Fields::u64)?.unwrap_or(0) != 0,
     })
 }
 

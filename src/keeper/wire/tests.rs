@@ -30,8 +30,15 @@ fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
 fn policy() -> impl Strategy<Value = Policy> {
     let ready = prop::sample::select(vec![Ready::Started, Ready::Health, Ready::Notify, Ready::Fd]);
     let timing = (duration(), duration(), duration(), duration(), prop::option::of(duration()));
-    (any::<bool>(), any::<i32>(), timing, any::<bool>(), ready, logs()).prop_map(
-        |(task, signal, (stop_timeout, min, max, reset_after, watchdog), ready_when_started, ready, logs)| Policy {
+    (any::<bool>(), any::<i32>(), timing, any::<(bool, bool)>(), ready, logs()).prop_map(
+        |(
+            task,
+            signal,
+            (stop_timeout, min, max, reset_after, watchdog),
+            (ready_when_started, starts_when_asked),
+            ready,
+            logs,
+        )| Policy {
             kind: if task { ServiceKind::Task } else { ServiceKind::Daemon },
             stop_signal: Signal(signal),
             stop_timeout,
@@ -40,6 +47,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             ready,
             watchdog,
             logs,
+            starts_when_asked,
         },
     )
 }
@@ -92,7 +100,15 @@ fn spec() -> impl Strategy<Value = ServiceSpec> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let command = (prop::option::of(group()), prop::option::of(".*"), texts(), pairs(), prop::option::of(".*"), duration());
+    let command = (
+        prop::option::of(group()),
+        prop::option::of(".*"),
+        texts(),
+        pairs(),
+        prop::option::of(".*"),
+        duration(),
+        prop::option::of(launch()),
+    );
     prop_oneof![
         spec().prop_map(|spec| Request::Run(Box::new(spec))),
         (group(), digest(), ".*", policy()).prop_map(|(group, revision, release, policy)| Request::Amend {
@@ -115,8 +131,9 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         (group(), any::<u64>()).prop_map(|(group, incarnation)| Request::MarkReady { group, incarnation }),
         group().prop_map(|group| Request::Forget { group }),
-        command.prop_map(|(group, user, argv, env, cwd, timeout)| Request::Exec(Box::new(Command {
+        command.prop_map(|(group, user, argv, env, cwd, timeout, launch)| Request::Exec(Box::new(Command {
             group,
+            launch,
             user,
             argv,
             env,

@@ -300,6 +300,7 @@ pub(crate) fn service(name: &str, argv: &[&str]) -> Result<ServiceSpec, Failure>
             ready: Ready::Started,
             watchdog: None,
             logs: LogPolicy::default(),
+            starts_when_asked: false,
         },
         view: None,
     })

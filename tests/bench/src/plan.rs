@@ -134,7 +134,10 @@ fn answer(action: Action, release: &Arc<Release>) -> (Outcome, Option<ServiceRep
         Action::Examine { tag } => Outcome::Examined { tag, result: Ok(release.clone()) },
         Action::Accept { release, first_tags } => Outcome::Accepted { release, first_tags },
         Action::MarkApplied { tag, .. } => Outcome::Applied { tag },
-        Action::Stage { wanted, .. } => Outcome::Staged { inputs: wanted.inputs, result: Ok(Box::new(prepared(&wanted))) },
+        Action::Stage { wanted, .. } => {
+            let (inputs, first) = (wanted.inputs, wanted.first.clone());
+            Outcome::Staged { inputs, first, result: Ok(Box::new(prepared(&wanted))) }
+        }
         Action::Switch { publication, mount_path, .. } => Outcome::Switched { publication, mount_path },
         Action::Verify { publication, .. } => Outcome::Verified { publication, drifted: Vec::new() },
         Action::Prune { in_use, .. } => Outcome::Pruned(in_use),
@@ -145,6 +148,9 @@ fn answer(action: Action, release: &Arc<Release>) -> (Outcome, Option<ServiceRep
         | Action::Reload { .. }
         | Action::MarkReady { .. }
         | Action::Stop { .. }
+        | Action::Call(_)
+        | Action::Owe { .. }
+        | Action::Signal { .. }
         | Action::Restart { .. }
         | Action::Forget { .. } => Outcome::Asked,
     };
@@ -161,6 +167,7 @@ fn prepared(wanted: &Wanted) -> Prepared {
             ..tagfall::model::Launch::default()
         }),
         check: wanted.group.hooks.values().next().map(|hook| hook.check.clone()),
+        hooks: std::collections::BTreeMap::new(),
         copies: vec![publication],
         notices: Vec::new(),
     }

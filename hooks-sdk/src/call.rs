@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::error::placeless;
 use crate::generated::bindings::tagfall::hooks as wit;
 use crate::{Error, Result, clock};
 
@@ -144,17 +145,15 @@ impl<A: DeserializeOwned> Call<A> {
     }
 }
 
-/// The arguments in their type. Positions in a text that nobody wrote are of no use: an error shows the arguments instead.
+/// The arguments in their type. An error shows them, since they are not written anywhere as they are here.
 fn args<A: DeserializeOwned>(json: &str) -> Result<A> {
-    let unfit = |error: serde_json::Error| {
-        let shown: String = json.chars().take(SHOWN_MAX).collect();
-        let more = if shown.len() < json.len() { "…" } else { "" };
-        Error::new("bad-args", format!("`args` do not fit: {error}, in {shown}{more}"))
-    };
     // `args = {}` and no `args` at all are the same to who writes `group.toml`.
     let json = if json.trim().is_empty() { "{}" } else { json };
-    let value: serde_json::Value = serde_json::from_str(json).map_err(unfit)?;
-    A::deserialize(value).map_err(unfit)
+    serde_json::from_str(json).map_err(|error| {
+        let shown: String = json.chars().take(SHOWN_MAX).collect();
+        let more = if shown.len() < json.len() { "…" } else { "" };
+        Error::new("bad-args", format!("`args` do not fit: {}, in {shown}{more}", placeless(&error)))
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::error::placeless;
 use crate::host::config;
 use crate::{Error, Result};
 
@@ -35,17 +36,15 @@ pub fn find<T: DeserializeOwned>(pointer: &str) -> Result<Option<T>> {
 /// # Errors
 /// `bad-config` where it is of another type.
 pub fn snapshot<T: DeserializeOwned>() -> Result<T> {
-    typed("/", &config::snapshot_json())
+    let json = config::snapshot_json();
+    serde_json::from_str(&json)
+        .map_err(|error| Error::new("bad-config", format!("the configuration does not fit: {}", placeless(&error))))
 }
 
 fn typed<T: DeserializeOwned>(pointer: &str, json: &str) -> Result<T> {
-    // By way of a value: where an error is in a text that nobody wrote is of no use.
-    let value: serde_json::Value = serde_json::from_str(json).map_err(|error| unfit(pointer, &error))?;
-    T::deserialize(value).map_err(|error| unfit(pointer, &error))
-}
-
-fn unfit(pointer: &str, error: &serde_json::Error) -> Error {
-    Error::new("bad-config", format!("`{pointer}` of the configuration does not fit: {error}"))
+    serde_json::from_str(json).map_err(|error| {
+        Error::new("bad-config", format!("`{pointer}` of the configuration does not fit: {}", placeless(&error)))
+    })
 }
 
 #[cfg(test)]

@@ -116,6 +116,13 @@ impl From<&str> for Error {
     }
 }
 
+/// What is wrong with a JSON text that nobody wrote: where in it is of no use.
+pub(crate) fn placeless(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).map(str::to_owned).unwrap_or(text)
+}
+
 /// Errors of others, with the code that they get.
 macro_rules! from {
     ($($error:ty => $code:expr,)*) => {

@@ -7,7 +7,11 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __hook {
-    ($module:ident, $type_of:ident, $export:ident, $name:ident($($arg:ident: $ty:ty)?) -> $answer:ty, $serve:ident, $hook:path, ($($handed:expr)?)) => {
+    (
+        $module:ident, $type_of:ident, $export:ident,
+        $name:ident($($arg:ident: $ty:ty)?) -> $answer:ty,
+        $serve:ident, $hook:path, ($($handed:expr)?)
+    ) => {
         const _: () = {
             enum Hook {}
             impl $crate::__private::$module::Guest for Hook {
@@ -46,7 +50,8 @@ macro_rules! __hook {
 macro_rules! init {
     ($hook:path) => {
         $crate::__hook! {
-            init, __type_of_init, __export_tagfall_hooks_init_0_1_0_cabi, run() -> (),
+            init, __type_of_init, __export_tagfall_hooks_init_0_1_0_cabi,
+            run() -> (),
             plain, $hook, ()
         }
     };
@@ -72,7 +77,8 @@ macro_rules! init {
 macro_rules! post_run {
     ($hook:path) => {
         $crate::__hook! {
-            post_run, __type_of_post_run, __export_tagfall_hooks_post_run_0_1_0_cabi, run(pid: ::core::option::Option<u32>) -> (),
+            post_run, __type_of_post_run, __export_tagfall_hooks_post_run_0_1_0_cabi,
+            run(pid: ::core::option::Option<u32>) -> (),
             plain, $hook, (pid)
         }
     };
@@ -98,7 +104,8 @@ macro_rules! post_run {
 macro_rules! health_check {
     ($hook:path) => {
         $crate::__hook! {
-            health_check, __type_of_health_check, __export_tagfall_hooks_health_check_0_1_0_cabi, check() -> $crate::__private::Report,
+            health_check, __type_of_health_check, __export_tagfall_hooks_health_check_0_1_0_cabi,
+            check() -> $crate::__private::Report,
             check, $hook, ()
         }
     };
@@ -124,7 +131,8 @@ macro_rules! health_check {
 macro_rules! reconfigure {
     ($hook:path) => {
         $crate::__hook! {
-            reconfigure, __type_of_reconfigure, __export_tagfall_hooks_reconfigure_0_1_0_cabi, run(changed: ::std::vec::Vec<::std::string::String>) -> $crate::__private::Outcome,
+            reconfigure, __type_of_reconfigure, __export_tagfall_hooks_reconfigure_0_1_0_cabi,
+            run(changed: ::std::vec::Vec<::std::string::String>) -> $crate::__private::Outcome,
             decide, $hook, (&changed)
         }
     };
@@ -149,7 +157,8 @@ macro_rules! reconfigure {
 macro_rules! file_updated {
     ($hook:path) => {
         $crate::__hook! {
-            file_updated, __type_of_file_updated, __export_tagfall_hooks_file_updated_0_1_0_cabi, run(paths: ::std::vec::Vec<::std::string::String>) -> $crate::__private::Outcome,
+            file_updated, __type_of_file_updated, __export_tagfall_hooks_file_updated_0_1_0_cabi,
+            run(paths: ::std::vec::Vec<::std::string::String>) -> $crate::__private::Outcome,
             decide, $hook, (&paths)
         }
     };
@@ -175,7 +184,8 @@ macro_rules! file_updated {
 macro_rules! suitability {
     ($hook:path) => {
         $crate::__hook! {
-            suitability, __type_of_suitability, __export_tagfall_hooks_suitability_0_1_0_cabi, rank() -> u64,
+            suitability, __type_of_suitability, __export_tagfall_hooks_suitability_0_1_0_cabi,
+            rank() -> u64,
             plain, $hook, ()
         }
     };
@@ -201,7 +211,8 @@ macro_rules! suitability {
 macro_rules! pre_update {
     ($hook:path) => {
         $crate::__hook! {
-            pre_update, __type_of_pre_update, __export_tagfall_hooks_pre_update_0_1_0_cabi, run(next: ::std::string::String) -> (),
+            pre_update, __type_of_pre_update, __export_tagfall_hooks_pre_update_0_1_0_cabi,
+            run(next: ::std::string::String) -> (),
             plain, $hook, (&next)
         }
     };
@@ -228,7 +239,8 @@ macro_rules! pre_update {
 macro_rules! post_update {
     ($hook:path) => {
         $crate::__hook! {
-            post_update, __type_of_post_update, __export_tagfall_hooks_post_update_0_1_0_cabi, check(previous: ::std::string::String) -> $crate::__private::Report,
+            post_update, __type_of_post_update, __export_tagfall_hooks_post_update_0_1_0_cabi,
+            check(previous: ::std::string::String) -> $crate::__private::Report,
             check, $hook, (&previous)
         }
     };
@@ -254,7 +266,8 @@ macro_rules! post_update {
 macro_rules! pre_stop {
     ($hook:path) => {
         $crate::__hook! {
-            pre_stop, __type_of_pre_stop, __export_tagfall_hooks_pre_stop_0_1_0_cabi, run() -> (),
+            pre_stop, __type_of_pre_stop, __export_tagfall_hooks_pre_stop_0_1_0_cabi,
+            run() -> (),
             plain, $hook, ()
         }
     };
@@ -280,7 +293,8 @@ macro_rules! pre_stop {
 macro_rules! post_stop {
     ($hook:path) => {
         $crate::__hook! {
-            post_stop, __type_of_post_stop, __export_tagfall_hooks_post_stop_0_1_0_cabi, run(exit: $crate::__private::ExitStatus) -> (),
+            post_stop, __type_of_post_stop, __export_tagfall_hooks_post_stop_0_1_0_cabi,
+            run(exit: $crate::__private::ExitStatus) -> (),
             plain, $hook, (&$crate::__private::exit(exit))
         }
     };

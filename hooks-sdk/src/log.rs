@@ -10,9 +10,22 @@
 
 use crate::host::log;
 
-pub use crate::generated::bindings::tagfall::hooks::log::Level;
+/// How important a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// For somebody who looks for an error step by step.
+    Trace,
+    /// What helps to find an error.
+    Debug,
+    /// What happened.
+    Info,
+    /// What somebody should look at.
+    Warn,
+    /// What went wrong.
+    Error,
+}
 
-/// Says what only somebody who looks for an error step by step wants to know.
+/// Says something to somebody who looks for an error step by step.
 pub fn trace(message: impl AsRef<str>) {
     write(Level::Trace, message, &[]);
 }
@@ -40,5 +53,12 @@ pub fn error(message: impl AsRef<str>) {
 /// Says something, with names and values that programs can look for.
 pub fn write(level: Level, message: impl AsRef<str>, fields: &[(&str, &str)]) {
     let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let level = match level {
+        Level::Trace => log::Level::Trace,
+        Level::Debug => log::Level::Debug,
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+    };
     log::log(level, message.as_ref(), &fields);
 }

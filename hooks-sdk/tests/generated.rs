@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use wit_bindgen_core::{Files, WorldGenerator};
 use wit_component::StringEncoding;
-use wit_parser::{Resolve, UnresolvedPackageGroup, WorldItem};
+use wit_parser::{Resolve, UnresolvedPackageGroup, WorldId, WorldItem};
 
 /// The world that has everything.
 const WORLD: &str = "all";
@@ -37,14 +37,14 @@ fn compare(name: &str, made: &str) {
 
 #[test]
 fn the_bindings_are_of_this_interface() {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&interface()).unwrap();
-    let world = resolve.select_world(&[package], Some(WORLD)).unwrap();
-    let mut options = wit_bindgen_rust::Opts::default();
-    options.format = true;
-    options.pub_export_macro = true;
-    options.export_macro_name = Some("export_all".to_owned());
-    options.additional_derive_attributes = vec!["PartialEq".to_owned()];
+    let (mut resolve, world) = resolved();
+    let options = wit_bindgen_rust::Opts {
+        format: true,
+        pub_export_macro: true,
+        export_macro_name: Some("export_all".to_owned()),
+        additional_derive_attributes: vec!["PartialEq".to_owned()],
+        ..wit_bindgen_rust::Opts::default()
+    };
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files).unwrap();
     let (_, text) = files.iter().next().unwrap();
@@ -80,27 +80,43 @@ fn the_types_are_of_this_interface() {
     compare("types.rs", &text);
 }
 
+/// Whoever adds a hook to the interface adds its macro: what it is called, when, and with what.
+#[test]
+fn every_hook_has_its_macro() {
+    let macros = std::fs::read_to_string(crate_folder().join("src/hooks.rs")).unwrap();
+    for hook in hooks() {
+        let name = hook.replace('-', "_");
+        assert!(macros.contains(&format!("macro_rules! {name} {{")), "src/hooks.rs has no macro `{name}` for the hook `{hook}`");
+        assert!(macros.contains(&format!("Makes a function the hook `{hook}`.")), "the macro `{name}` does not name its hook");
+    }
+}
+
+/// The repository's interface, and its world that has everything.
+fn resolved() -> (Resolve, WorldId) {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(interface()).expect("the interface is valid");
+    let world = resolve.select_world(&[package], Some(WORLD)).expect("the world is there");
+    (resolve, world)
+}
+
 /// The names of the hooks, as the world exports them.
 fn hooks() -> Vec<String> {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&interface()).unwrap();
-    let world = resolve.select_world(&[package], Some(WORLD)).unwrap();
-    let exports = resolve.worlds[world].exports.values().map(|item| match item {
-        WorldItem::Interface { id, .. } => resolve.interfaces[*id].name.clone().unwrap(),
-        other => panic!("a hook is an interface: {other:?}"),
+    let (resolve, world) = resolved();
+    let exports = resolve.worlds[world].exports.values().map(|item| {
+        let WorldItem::Interface { id, .. } = item else { panic!("a hook is an interface: {item:?}") };
+        resolve.interfaces[*id].name.clone().expect("an interface of a package has a name")
     });
     exports.collect()
 }
 
 /// The type of a module with one hook.
 fn section(hook: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    resolve.push_dir(&interface()).unwrap();
-    let world = format!("world {hook}-hook {{ export tagfall:hooks/{hook}@0.1.0; }}");
-    let group = UnresolvedPackageGroup::parse("world.wit", &format!("package tagfall:sdk;\n{world}\n")).unwrap();
-    let package = resolve.push_group(group).unwrap();
-    let world = resolve.select_world(&[package], None).unwrap();
-    wit_component::metadata::encode(&resolve, world, StringEncoding::UTF8, None).unwrap()
+    let (mut resolve, _) = resolved();
+    let text = format!("package tagfall:sdk;\nworld {hook}-hook {{ export tagfall:hooks/{hook}@0.1.0; }}\n");
+    let group = UnresolvedPackageGroup::parse("world.wit", &text).expect("the hook's world is valid");
+    let package = resolve.push_group(group).expect("the hook's world resolves");
+    let world = resolve.select_world(&[package], None).expect("the package has one world");
+    wit_component::metadata::encode(&resolve, world, StringEncoding::UTF8, None).expect("the world has a binary form")
 }
 
 fn literal(bytes: &[u8]) -> String {

@@ -26,6 +26,8 @@ macro_rules! __hook {
             $crate::$export!(Hook with_types_in $crate::__private::$module);
             #[cfg(target_arch = "wasm32")]
             $crate::$type_of!();
+            // Where nothing is exported, this is the use without which a compiler would call the hook dead code.
+            let _ = <Hook as $crate::__private::$module::Guest>::$name;
         };
     };
 }

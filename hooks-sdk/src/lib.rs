@@ -1,4 +1,4 @@
-//! Write Tagfall hooks in Rust: what this is and how to begin is in `README.md`, which is also the head of its pages.
+//! Write hooks of the Tagfall supervisor in Rust.
 
 #![doc = include_str!("../README.md")]
 

@@ -145,6 +145,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
         run_as,
         users: settings.keeper.users,
         mount_roots: settings.mount_roots,
+        hook_roots: settings.hook_roots,
         capabilities: settings.keeper.capabilities,
         socket_folder: socket.parent().map(Path::to_owned),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::effects::{chain, not_recorded, run_command};
 use crate::hooks::{ExecCheck, ExecRun, HookRun, Outside};
-use crate::keeper::wire::Request;
+use crate::keeper::wire::{Command, Request};
 use crate::model::{
     CheckResult, Digest, GroupName, HookAction, HookAnswer, HookCall, HookContext, HookFailed, HookFailure, HookInput, HookKind,
     HookMember, HookModule, HookOrder, Launch, Occasion, OwedChange, OwedHooks, OwedPostStop, PublicationId, Reason, Signal,
@@ -201,7 +201,10 @@ impl ExecCheck for Commands<'_> {
         Box::pin(async move {
             let argv = self.module.grants.exec.get(command).ok_or_else(|| "`allow.exec` does not name it".to_owned())?;
             let launch = self.module.launch.as_deref().map(|launch| Launch { argv: Vec::new(), ..launch.clone() });
-            run_command(self.context, self.group, argv.clone(), launch, timeout).await
+            let release = ("TAGFALL_RELEASE".to_owned(), self.module.release.to_string());
+            let env = vec![("TAGFALL_GROUP".to_owned(), self.group.to_string()), release];
+            let command = Command { argv: argv.clone(), env, launch, timeout, ..Command::default() };
+            run_command(self.context, self.group, command).await
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use semver::Version;
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,8 +9,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::context::Context;
 use super::{calls, examine, stage};
 use crate::hooks::{ExecCheck, ExecOutcome, ExecRun};
-use crate::keeper::wire::Request;
-use crate::model::{FirstTag, GroupName, Launch, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
+use crate::keeper::wire::{Command, Request};
+use crate::model::{FirstTag, GroupName, ObjectId, PublicationId, Reason, Release, RemoteTag, ServiceSpec, Timestamp};
 use crate::plan::{Action, Event, Failure, Key, Outcome};
 use crate::publish::PublishError;
 use crate::store::{Accepted, PublishedAt, StoreError};
@@ -260,26 +259,20 @@ impl ExecCheck for Exec<'_> {
     fn run<'a>(&'a self, command: &'a str, timeout: std::time::Duration) -> ExecRun<'a> {
         Box::pin(async move {
             let argv = self.context.command(self.group, command).ok_or_else(|| "`allow.exec` does not name it".to_owned())?;
-            run_command(self.context, self.group, argv, None, timeout).await
+            run_command(self.context, self.group, Command { argv, timeout, ..Command::default() }).await
         })
     }
 }
 
-/// Runs a command for a group: in its container, or by the keeper, as its process is run or (`launch`) is to be started.
-pub(super) async fn run_command(
-    context: &Context,
-    group: &GroupName,
-    argv: Vec<String>,
-    launch: Option<Launch>,
-    timeout: Duration,
-) -> Result<ExecOutcome, String> {
+/// Runs a command for a group: in its container, or by the keeper, as its process is run or (its `launch`) is to be started.
+pub(super) async fn run_command(context: &Context, group: &GroupName, command: Command) -> Result<ExecOutcome, String> {
+    let timeout = command.timeout;
     let late = || format!("it did not end within {}", humantime::format_duration(timeout));
     if context.containers.owns(group) {
-        let outcome = context.containers.exec(group, &argv, timeout).await?;
+        let outcome = context.containers.exec(group, &command.argv, timeout).await?;
         return Ok(ExecOutcome { exit: outcome.exit.ok_or_else(late)?, output: outcome.output });
     }
-    let command = crate::keeper::wire::Command { group: Some(group.clone()), argv, launch, timeout, ..Default::default() };
-    let outcome = context.keeper.exec(command).await.map_err(|error| chain(&error))?;
+    let outcome = context.keeper.exec(Command { group: Some(group.clone()), ..command }).await.map_err(|error| chain(&error))?;
     if outcome.timed_out {
         return Err(format!("{} and was killed", late()));
     }

@@ -58,6 +58,7 @@ mod tests {
             run_as: Some(run_as.clone()),
             users: list(&["web", "db"]),
             mount_roots: list(&["/srv/a=b,c"]),
+            hook_roots: vec![PathBuf::from("/var/lib/a=b"), PathBuf::from("/srv")],
             capabilities: list(&[]),
             socket_folder: Some(PathBuf::from("/run/tagfall")),
         };

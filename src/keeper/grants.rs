@@ -90,6 +90,8 @@ pub struct Grants {
     pub users: Option<Vec<String>>,
     /// Folders below which a link at a mount path may be made; `None`: where a group may publish at all.
     pub mount_roots: Option<Vec<String>>,
+    /// Folders that the supervisor may write in beside its own: those of hooks.
+    pub hook_roots: Vec<PathBuf>,
     /// Names of the capabilities that a service can have at most; `None`: those that its user has.
     pub capabilities: Option<Vec<String>>,
     /// Where its socket is to be: made for it, where it is missing.
@@ -111,8 +113,9 @@ impl Grants {
             args.push(all.into());
             args.extend(list.iter().map(|entry| format!("{one}={entry}").into()));
         }
-        if let Some(folder) = &self.socket_folder {
-            let mut arg = OsString::from("--socket-folder=");
+        let folders = self.hook_roots.iter().map(|folder| ("--hook-root=", folder));
+        for (key, folder) in folders.chain(self.socket_folder.iter().map(|folder| ("--socket-folder=", folder))) {
+            let mut arg = OsString::from(key);
             arg.push(folder);
             args.push(arg);
         }
@@ -135,6 +138,7 @@ impl Grants {
             b"--user" => self.users.as_mut()?.push(text()?.to_owned()),
             b"--mount" => self.mount_roots.as_mut()?.push(text()?.to_owned()),
             b"--cap" => self.capabilities.as_mut()?.push(text()?.to_owned()),
+            b"--hook-root" => self.hook_roots.push(PathBuf::from(OsString::from_vec(value?.to_vec()))),
             b"--socket-folder" => self.socket_folder = Some(PathBuf::from(OsString::from_vec(value?.to_vec()))),
             _ => return None,
         }

@@ -125,7 +125,8 @@ impl Engine {
         rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4 * PACKET_MAX_BYTES)
             .map_err(|error| format!("no buffer for the socket: {error}"))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| format!("no socket that does not block: {error}"))?;
-        let writable = self.make_folders()?;
+        let mut writable = self.make_folders()?;
+        writable.extend(self.config.grants.hook_roots.iter().cloned());
         let groups = self.confinement.user.as_ref().map(groups_of_user).unwrap_or_default();
         let image = self.supervisor_image();
         let (one_thread, soft_limit) = (&self.one_thread, self.rights.open_files);

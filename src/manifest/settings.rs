@@ -41,6 +41,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Folders below which groups may publish; `None`: anywhere that is not the system's own.
     pub mount_roots: Option<Vec<String>>,
+    /// Folders below which hooks may write, where the supervisor is fenced in.
+    pub hook_roots: Vec<PathBuf>,
     /// Whom the supervisor runs as when root starts it; `None`: a user of its own.
     pub user: Option<String>,
     /// What the keeper does for the supervisor at most.
@@ -330,6 +332,7 @@ fn build(fields: Fields<'_>, host_name: &str) -> Option<Settings> {
         labels: fields.value("labels"),
         data_dir: fields.get("data_dir"),
         mount_roots: fields.get("mount_roots"),
+        hook_roots: fields.value("hook_roots"),
         user: fields.get("user"),
         keeper: KeeperSettings { users: keeper.get("users"), capabilities: keeper.get("capabilities") },
         source: SourceSettings {

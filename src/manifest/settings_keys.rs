@@ -26,6 +26,11 @@ pub(crate) static SETTINGS: Shape = Shape {
             "Folders below which groups may publish; left out: anywhere that is not the system's own.",
         ),
         Key::new(
+            "hook_roots",
+            Kind::List { of: &PATH, min: 0 },
+            "Folders below which hooks may write what they are granted, where the supervisor has a user of its own; left out: none.",
+        ),
+        Key::new(
             "user",
             Kind::Text(Text::Name),
             "Whom the supervisor runs as when root starts it; `root` opts out. Default: `tagfall`, else user id 60963.",

@@ -308,7 +308,10 @@ pub(super) fn while_up(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, s
         call(turn, name, module, told);
     }
     if facts.is_running() {
-        after_update(turn, name, wanted, modules, facts);
+        // Updated is what has taken notice of its new files.
+        if owed.reconfigure.is_none() {
+            after_update(turn, name, wanted, modules, facts);
+        }
         let occasion = Occasion::Process(report.incarnation);
         let asked = facts.hooks.answer(HookKind::Suitability, occasion).is_some();
         let leads = wanted.group.topology == Topology::Leader && !asked;

@@ -7,6 +7,8 @@ mod bombs;
 mod commands;
 mod daemon;
 mod faults;
+mod life;
 mod program;
 mod reach;
+mod recorder;
 mod stage;

@@ -298,7 +298,7 @@ fn without(packet: &[u8], path: &[u16]) -> Vec<u8> {
 }
 
 #[test]
-fn an_older_peer_has_no_rules_for_logs() {
+fn an_older_peer_has_no_rules_for_logs_and_starts_without_being_asked() {
     let hello = Hello {
         version: 1,
         minor: 9,
@@ -312,7 +312,7 @@ fn an_older_peer_has_no_rules_for_logs() {
     assert_eq!(decode_message(&packet).unwrap(), Message::Hello(Hello { minor: 0, ..hello }));
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) }, |(report in report())| {
         let packet = encode_message(&Message::Report(Box::new(report.clone())));
-        let packet = without(&without(&packet, &[10, 10]), &[17]);
+        let packet = without(&without(&without(&packet, &[10, 10]), &[10, 11]), &[17]);
         let policy = report.policy.clone().known_by(0);
         let older = ServiceReport { policy, logs: LogLosses::default(), ..report };
         prop_assert_eq!(decode_message(&packet).unwrap(), Message::Report(Box::new(older)));

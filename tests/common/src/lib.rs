@@ -13,7 +13,7 @@ mod supervisor;
 mod tool;
 mod wait;
 
-pub use needs::{Skipped, need, need_root, need_tool, rights_to_mount};
+pub use needs::{Skipped, is_root, need, need_root, need_tool, rights_to_mount};
 pub use net::{free_port, http_get, redis};
 pub use process::{children, memory_kib, number_of, threads, zombies};
 pub use repo::{Repo, copy_tree, git};

@@ -65,7 +65,8 @@ pub fn need_tool(name: &str) -> Result<PathBuf, Skipped> {
     found.ok_or(Skipped)
 }
 
-fn is_root() -> bool {
+/// Whether this test runs as root.
+pub fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

@@ -165,13 +165,13 @@ impl Turning {
 
     /// A hook that failed is told as an event, once for each way to fail.
     fn tell_hook(&self, key: &Key, group: &GroupName, kind: HookKind, outcome: &Outcome) {
-        let said = match outcome {
-            Outcome::Called { answer, .. } => answer.trouble().map(|trouble| (Reason::HookFailed, trouble.message)),
-            Outcome::Failed(failure) => {
-                let again = self.core.observed().failure(key).is_some_and(|before| before.message == failure.message);
-                (!again).then(|| (failure.reason, failure.message.clone()))
-            }
-            _ => None,
+        let said = if let Outcome::Called { answer, .. } = outcome {
+            answer.trouble().map(|trouble| (Reason::HookFailed, trouble.message))
+        } else if let Outcome::Failed(failure) = outcome {
+            let again = self.core.observed().failure(key).is_some_and(|before| before.message == failure.message);
+            (!again).then(|| (failure.reason, failure.message.clone()))
+        } else {
+            None
         };
         if let Some((reason, message)) = said {
             let message = format!("hook `{}`: {message}", kind.name());

@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 const TICKS_PER_S: f64 = 100.0;
 
 /// Modules reach nothing here.
-struct Nothing<'a>(&'a [u8]);
+pub(crate) struct Nothing<'a>(pub(crate) &'a [u8]);
 
 impl Outside for Nothing<'_> {
     fn read_module(&self, _: &Digest) -> Result<Vec<u8>, String> {
@@ -42,7 +42,8 @@ impl ExecCheck for Nothing<'_> {
     }
 }
 
-fn check(wasm: &[u8], timeout: Duration) -> Result<HookCall, Failure> {
+/// A check with nothing granted.
+pub(crate) fn call(wasm: &[u8], timeout: Duration) -> Result<HookCall, Failure> {
     Ok(HookCall {
         group: "web".parse()?,
         module: Digest::of(wasm),
@@ -77,14 +78,14 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-fn us(took: Duration) -> f64 {
+pub(crate) fn us(took: Duration) -> f64 {
     took.as_secs_f64() * 1e6
 }
 
 async fn warm(hooks: &Hooks) -> Result<Vec<Row>, Failure> {
     let wasm = module::says(0, "all is well");
     hooks.admit(&wasm).await?;
-    let call = check(&wasm, Duration::from_secs(5))?;
+    let call = call(&wasm, Duration::from_secs(5))?;
     let (mut inside, mut whole) = (Vec::new(), Vec::new());
     for number in 0..WARM + CALLS {
         let begun = Instant::now();
@@ -134,7 +135,7 @@ async fn runaways(hooks: &Hooks) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for (what, wasm) in [("a loop", looping), ("a wait inside a host call", waiting)] {
         hooks.admit(&wasm).await?;
-        let call = check(&wasm, RUNAWAY)?;
+        let call = call(&wasm, RUNAWAY)?;
         let mut late = Vec::new();
         for _ in 0..RUNAWAYS {
             let begun = Instant::now();
@@ -157,7 +158,7 @@ async fn memory(hooks: &Hooks) -> Result<Vec<Row>, Failure> {
     for number in 0..IDLE_MODULES {
         let wasm = module::says(0, &format!("module {number}"));
         hooks.admit(&wasm).await?;
-        hooks.call(&check(&wasm, Duration::from_secs(5))?, &Nothing(&wasm)).await;
+        hooks.call(&call(&wasm, Duration::from_secs(5))?, &Nothing(&wasm)).await;
     }
     pause(SETTLE);
     let each = (rss_kib(pid) - before) / f64::from(IDLE_MODULES);
@@ -174,17 +175,22 @@ fn rss_kib(pid: u32) -> f64 {
 }
 
 /// Seconds of processor time of a process.
-fn spent_s(pid: u32) -> f64 {
+pub(crate) fn spent_s(pid: u32) -> f64 {
+    ticks_s(pid, &[11, 12])
+}
+
+/// Sum of these fields of /proc/PID/stat behind the name, in seconds.
+pub(crate) fn ticks_s(pid: u32, fields_at: &[usize]) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = text.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
-    [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
+    fields_at.iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
 }
 
 /// A thousand checks a second, spread evenly: what host and caller take of a core.
 async fn rate(hooks: &Hooks) -> Result<Vec<Row>, Failure> {
     let wasm = module::says(0, "all is well");
     hooks.admit(&wasm).await?;
-    let call = check(&wasm, Duration::from_secs(5))?;
+    let call = call(&wasm, Duration::from_secs(5))?;
     let pids = [hooks.host_pid().ok_or("no hook host")?, std::process::id()];
     let spent = || pids.iter().map(|pid| spent_s(*pid)).sum::<f64>();
     let (before, begun) = (spent(), tokio::time::Instant::now());
@@ -200,7 +206,7 @@ async fn rate(hooks: &Hooks) -> Result<Vec<Row>, Failure> {
 /// A module whose compiled code is kept, by a host that has never seen it.
 async fn first(config: &HooksConfig) -> Result<Vec<Row>, Failure> {
     let (other, wasm) = (module::says(1, "another"), module::says(0, "all is well"));
-    let call = check(&wasm, Duration::from_secs(5))?;
+    let call = call(&wasm, Duration::from_secs(5))?;
     Hooks::new(config.clone()).admit(&wasm).await?;
     let mut took = Vec::new();
     for _ in 0..FIRST {

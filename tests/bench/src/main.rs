@@ -15,6 +15,7 @@ mod crowds;
 mod direct;
 mod exits;
 mod fleet;
+mod guests;
 mod hooks;
 mod logs;
 mod peers;
@@ -41,7 +42,7 @@ type Failure = Box<dyn std::error::Error>;
 /// A figure's name and how it is measured.
 type Figure = (&'static str, fn() -> Result<Vec<Row>, Failure>);
 
-const FIGURES: [Figure; 18] = [
+const FIGURES: [Figure; 19] = [
     ("size", size::measure),
     ("plan", plan::measure),
     ("check", tree::measure),
@@ -60,6 +61,7 @@ const FIGURES: [Figure; 18] = [
     ("bomb", bomb::measure),
     ("fleet", fleet::measure),
     ("hooks", hooks::measure),
+    ("guests", guests::measure),
 ];
 
 fn main() -> ExitCode {

@@ -36,6 +36,7 @@ fn python_asks_nginx_for_a_page() {
         &format!("health-check critical: {url} does not contain 'Bye'"),
     );
     says(&group.run(&["--args", &args(r#", "slow_ms": 0"#)]), 0, &format!("health-check warning: {url} took …"));
+    says(&group.run(&["--args", &args(r#", "slow_ms": "x""#)]), 1, "health-check failed (said): TypeError: …");
     let gone = format!(r#"{{"url": "{url}gone"}}"#);
     says(&group.run(&["--args", &gone]), 1, &format!("health-check critical: {url}gone answers 404"));
     says(&group.run(&["--args", "{}"]), 1, "health-check failed (said): `args` needs `url`, the page to ask for (no-url)");

@@ -203,8 +203,8 @@ fn a_health_check_is_the_example_of_its_language() {
             assert!(of(&project) == of(&example(language)), "{language}/{file} differs");
         }
         // Every source of the example is in the project; what was built or installed there is none.
-        let is_source = |file: &&String| {
-            let built = file.ends_with(".wasm") || file == &"package-lock.json";
+        let is_source = |file: &String| {
+            let built = file.ends_with(".wasm") || file == "package-lock.json";
             let installed = [".venv/", "node_modules/", "__pycache__/", "wit/deps/"].iter().any(|top| file.starts_with(top));
             !built && !installed
         };

@@ -19,9 +19,18 @@ function redis(ctx, command, wanted) {
 const report = (health, message) => ({ health, message, extra: [] });
 const outcome = (tag, message, val) => ({ action: { tag, val }, message, extra: [] });
 
+// What is thrown ends the call: as a failure where it is { code, message }. Anything else would be a trap, and its words lost.
+const telling = (run) => (...parameters) => {
+  try {
+    return run(...parameters);
+  } catch (error) {
+    throw error.payload ?? (error.code ? error : { code: "bug", message: String(error) });
+  }
+};
+
 // Each exported object has the name of an interface in wit/world.wit.
 export const healthCheck = {
-  check(ctx) {
+  check: telling((ctx) => {
     let answer;
     try {
       answer = redis(ctx, "PING", 7);
@@ -33,11 +42,11 @@ export const healthCheck = {
     // It says so itself while it reads its data from disk.
     if (answer.startsWith("-LOADIN")) return report("warning", "Redis is still loading its data");
     return report("critical", `Redis answers ${JSON.stringify(answer)}`);
-  },
+  }),
 };
 
 export const reconfigure = {
-  run(ctx, changed) {
+  run: telling((ctx, changed) => {
     if (changed.some((name) => name !== "redis.conf")) return outcome("restart", "more than redis.conf has changed");
     const limit = get("/cfg/maxmemory");
     if (limit === undefined) return outcome("restart", "there is no `maxmemory` in the configuration");
@@ -45,5 +54,5 @@ export const reconfigure = {
     if (!answer.startsWith("+OK")) return outcome("restart", `Redis would not take it: ${answer.trim()}`);
     log("info", "maxmemory was set in the running server", [["maxmemory", limit]]);
     return outcome("done", "maxmemory was set without a restart");
-  },
+  }),
 };

@@ -15,14 +15,19 @@ class HealthCheck(exports.HealthCheck):
     """The class has the name of the interface in wit/world.wit; Tagfall calls its method."""
 
     def check(self, ctx: Context) -> Report:
-        args = json.loads(ctx.args_json)
-        if "url" not in args:
-            # A failure counts as `unknown`: the check could not do its work.
-            raise Err(Failure("no-url", "`args` needs `url`, the page to ask for", None))
-        return judge(args, ctx)
+        try:
+            return judge(json.loads(ctx.args_json), ctx)
+        except Err:
+            raise
+        except Exception as error:
+            # What nobody catches is a trap, and its words are lost.
+            raise Err(Failure("bug", f"{type(error).__name__}: {error}", None))
 
 
 def judge(args: dict, ctx: Context) -> Report:
+    if "url" not in args:
+        # A failure counts as `unknown`: the check could not do its work.
+        raise Err(Failure("no-url", "`args` needs `url`, the page to ask for", None))
     url = args["url"]
     try:
         answer = probe.http(probe.Request("GET", url, [], None, 0))

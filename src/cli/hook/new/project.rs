@@ -224,6 +224,7 @@ impl Frame {
         let parameters = if parameter.is_empty() { "ctx".to_owned() } else { format!("ctx, {parameter}") };
         let class = capitalised(hook.name());
         let object = class.chars().take(1).flat_map(char::to_lowercase).chain(class.chars().skip(1)).collect::<String>();
+        let function = hook.name().replace('-', "_");
         let words = [
             ("@HOOK@", hook.name()),
             ("@LANGUAGE@", self.language.name()),
@@ -233,6 +234,7 @@ impl Frame {
             ("@CLASS@", &class),
             ("@OBJECT@", &object),
             ("@METHOD@", answer.method()),
+            ("@FUNCTION@", &function),
             ("@PARAMETERS@", &parameters),
             ("@ANSWER@", answer.text(self.language)),
         ];

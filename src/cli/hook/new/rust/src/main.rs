@@ -23,7 +23,10 @@ fn check() -> Result<(u8, String), String> {
     let path = told["args"]["file"].as_str().ok_or("`args` needs `file`, the file to look at")?;
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((CRITICAL, format!("{path}: {error}"))),
+        // To a command, what it was not granted is not there either.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((CRITICAL, format!("{path} is not there, or not opened by  allow = {{ read = [\"{path}\"] }}")));
+        }
         Err(error) => return Err(format!("{path}: {error}")),
     };
     let changed = metadata.modified().map_err(|error| error.to_string())?;

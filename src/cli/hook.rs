@@ -4,6 +4,7 @@
 
 mod bench;
 mod inspect;
+mod new;
 mod run;
 mod setting;
 
@@ -22,6 +23,8 @@ const OUTPUT_MAX_BYTES: usize = 16 << 10;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
+    /// Make a project that builds to a hook, in Python, JavaScript, Go, C and others
+    New(new::Args),
     /// Run a module once, and show what it answered, what it asked for and what was refused to it
     Run(Box<run::Args>),
     /// Show what a module is: its hooks, what it imports, what it will need to be granted
@@ -32,6 +35,7 @@ pub(super) enum Verb {
 
 pub(super) fn run(verb: Verb, context: &Context) -> Result<Exit, CliError> {
     match verb {
+        Verb::New(args) => new::run(&args, context),
         Verb::Run(args) => run::run(&args, context),
         Verb::Inspect(args) => inspect::run(&args, context),
         Verb::Bench(args) => bench::run(&args, context),

@@ -64,7 +64,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Exit, CliError> {
 }
 
 /// Whether there is a Git repository already, in a folder that has nothing else.
-fn is_free(dir: &Path) -> Result<bool, CliError> {
+pub(super) fn is_free(dir: &Path) -> Result<bool, CliError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -115,7 +115,8 @@ fn refuse_what_check_would(files: &[(&str, String)]) -> Result<(), CliError> {
     parsed.map(|_| ()).map_err(|found| super::error::Problems::new(found).could_not_run("write a group that can be checked"))
 }
 
-fn write_new(path: &Path, content: &str) -> std::io::Result<()> {
+/// Writes a file that is not there yet, with the folders above it.
+pub(super) fn write_new(path: &Path, content: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -147,7 +148,7 @@ fn next(dir: &Path) -> Result<String, CliError> {
 }
 
 /// A path as a shell takes it.
-fn quoted_for_shell(path: &Path) -> String {
+pub(super) fn quoted_for_shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {

@@ -79,7 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             pack_bytes: 256 << 20,
-            file_bytes: 16 << 20,
+            file_bytes: 32 << 20,
             tree_bytes: 256 << 20,
             objects: 200_000,
             files: 100_000,

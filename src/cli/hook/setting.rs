@@ -59,7 +59,7 @@ enum Grant {
     Exec(String, Vec<String>),
 }
 
-fn kind(text: &str) -> Result<HookKind, String> {
+pub(super) fn kind(text: &str) -> Result<HookKind, String> {
     HookKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
         let names: Vec<&str> = HookKind::ALL.iter().map(|kind| kind.name()).collect();
         format!("the hooks are {}", names.join(", "))

@@ -15,7 +15,7 @@ use crate::model::{ConfigFile, Group, ObjectId, TagName, TreeFile};
 use crate::render::{self, RenderError};
 
 /// Longest file that is read, and most files of one group.
-const FILE_MAX_BYTES: u64 = 16 * 1024 * 1024;
+const FILE_MAX_BYTES: u64 = 32 * 1024 * 1024;
 const FILES_MAX: usize = 10_000;
 
 /// What was named.

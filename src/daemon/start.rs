@@ -434,6 +434,7 @@ fn identity(settings: &Settings, context: &Context, hello: &Hello) -> Identity {
         },
         ring_name: settings.ring.as_ref().map(|ring| ring.name.clone()).unwrap_or_default(),
         lacks: hello.lacks.join("; "),
+        hooks_lack: String::new(),
     }
 }
 

@@ -244,6 +244,7 @@ impl Turning {
         }
         self.overview = overview;
         self.identity.supervisor.hook_host_pid = self.context.hooks.host_pid();
+        self.identity.hooks_lack = self.context.hooks.lacks().join("; ");
         self.shown.set(status(&self.identity, self.keeper_pid, &self.core, &self.overview));
     }
 

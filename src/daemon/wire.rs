@@ -11,6 +11,8 @@ pub(super) struct Identity {
     pub(super) ring_name: String,
     /// What this process should be shut in with and is not; empty = nothing.
     pub(super) lacks: String,
+    /// The same of the process that runs hooks, as soon as there is one.
+    pub(super) hooks_lack: String,
 }
 
 /// Puts everything together.
@@ -56,7 +58,9 @@ pub(super) fn status(identity: &Identity, keeper_pid: Option<u32>, core: &Core, 
 
 /// Said for as long as it is so.
 fn open(identity: &Identity) -> Option<Condition> {
-    let message = identity.lacks.clone();
+    let hooks = Some(&identity.hooks_lack).filter(|words| !words.is_empty()).map(|words| format!("the hook host: {words}"));
+    let own = Some(identity.lacks.clone()).filter(|words| !words.is_empty());
+    let message = own.into_iter().chain(hooks).collect::<Vec<_>>().join("; ");
     let since = identity.supervisor.started_at;
     (!message.is_empty()).then_some(Condition {
         kind: ConditionKind::Confined,

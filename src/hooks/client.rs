@@ -132,7 +132,13 @@ impl Hooks {
 
     /// What the kernel would not enforce around the host; empty before it runs.
     pub fn gaps(&self) -> Vec<String> {
-        self.0.current().map(|host| host.gaps.clone()).unwrap_or_default()
+        self.0.current().map(|host| host.gaps.iter().map(|gap| gap.words.clone()).collect()).unwrap_or_default()
+    }
+
+    /// What the kernel would not enforce of that, and nothing else does.
+    pub fn lacks(&self) -> Vec<String> {
+        let open = |host: Arc<Host>| host.gaps.iter().filter(|gap| gap.open).map(|gap| gap.words.clone()).collect();
+        self.0.current().map(open).unwrap_or_default()
     }
 
     /// Compiles a module, links it, makes an instance of it, and says what it is.
@@ -264,7 +270,7 @@ impl Inner {
         let started = Host::start(&self.config.program, cache.folder(), gone).await;
         let host = started.map_err(|error| format!("the hook host cannot be started: {error}"))?;
         for gap in &host.gaps {
-            tracing::info!("the hook host is not fully shut in: {gap}");
+            tracing::info!("the hook host is not fully shut in: {}", gap.words);
         }
         *self.host.lock().unwrap_or_else(PoisonError::into_inner) = Some(host.clone());
         Ok(host)

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::cache::Compiled;
 use super::frame::{Framed, Inbox};
-use super::wire::{Ask, FromHost, Inspected, Run, ToHost};
+use super::wire::{Ask, FromHost, Gap, Inspected, Run, ToHost};
 use crate::model::Digest;
 
 /// The hidden door.
@@ -40,7 +40,7 @@ type Waiting = mpsc::UnboundedSender<Heard>;
 pub(super) struct Host {
     link: Arc<Framed>,
     pub(super) pid: u32,
-    pub(super) gaps: Vec<String>,
+    pub(super) gaps: Vec<Gap>,
     pub(super) engine: Digest,
     begun: Instant,
     /// `Err`: gone, and why.

@@ -51,7 +51,7 @@ pub(super) enum FromHost {
     /// It has shut itself in and listens.
     Ready {
         /// What the kernel would not enforce.
-        gaps: Vec<String>,
+        gaps: Vec<Gap>,
         /// What compiled code must have been made for.
         engine: Digest,
     },
@@ -61,6 +61,15 @@ pub(super) enum FromHost {
     Ask { id: u64, ask: Ask },
     /// How a call went.
     Done { id: u64, run: Box<Run> },
+}
+
+/// Something that the hook host should be shut in with and is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gap {
+    /// For people.
+    pub(super) words: String,
+    /// Nothing else does what it would have done.
+    pub(super) open: bool,
 }
 
 /// The two ways to write a hook.

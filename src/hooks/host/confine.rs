@@ -13,6 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use crate::hooks::wire::Gap;
 use crate::sys::confine::{Instruction, landlock_abi, landlock_allow, landlock_restrict, landlock_ruleset, seccomp};
 
 /// Who owns nothing: a user that no file should belong to.
@@ -141,8 +142,9 @@ pub(super) struct Bounds {
 ///
 /// # Errors
 /// Where even what every kernel has cannot be had, or the parent is gone.
-pub(super) fn confine(parent: u32, bounds: &Bounds, code: Option<&Path>) -> io::Result<Vec<String>> {
+pub(super) fn confine(parent: u32, bounds: &Bounds, code: Option<&Path>) -> io::Result<Vec<Gap>> {
     let mut gaps = Vec::new();
+    let gap = |words: String, open: bool| Gap { words, open };
     let limits = [
         (Resource::As, bounds.address_space),
         (Resource::Cpu, bounds.cpu_s),
@@ -161,7 +163,7 @@ pub(super) fn confine(parent: u32, bounds: &Bounds, code: Option<&Path>) -> io::
     // Opened while this user may still look into the folder.
     let code = code.map(|code| openat(CWD, code, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())).transpose()?;
     if let Err(error) = become_nobody() {
-        gaps.push(format!("it runs as the user of whoever started it ({error})"));
+        gaps.push(gap(format!("it runs as the user of whoever started it ({error})"), false));
     }
     // A change of user forgets this, so it comes after.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -170,10 +172,10 @@ pub(super) fn confine(parent: u32, bounds: &Bounds, code: Option<&Path>) -> io::
         return Err(io::Error::other("its parent is gone"));
     }
     if let Err(error) = fence(code.as_ref(), &mut gaps) {
-        gaps.push(format!("Landlock does not fence it off from files ({error})"));
+        gaps.push(gap(format!("Landlock does not fence it off from files ({error})"), true));
     }
     if let Err(error) = seccomp(&filter()) {
-        gaps.push(format!("no filter of system calls ({error})"));
+        gaps.push(gap(format!("no filter of system calls ({error})"), true));
     }
     Ok(gaps)
 }
@@ -201,7 +203,7 @@ fn become_nobody() -> io::Result<()> {
     Ok(became?)
 }
 
-fn fence(code: Option<&std::os::fd::OwnedFd>, gaps: &mut Vec<String>) -> io::Result<()> {
+fn fence(code: Option<&std::os::fd::OwnedFd>, gaps: &mut Vec<Gap>) -> io::Result<()> {
     let abi = landlock_abi()?;
     let Some(newest) = usize::try_from(abi).ok().filter(|abi| *abi > 0) else {
         return Err(io::Error::other("it is switched off"));
@@ -210,10 +212,12 @@ fn fence(code: Option<&std::os::fd::OwnedFd>, gaps: &mut Vec<String>) -> io::Res
     let net = if abi >= 4 { NET } else { 0 };
     let scoped = if abi >= 6 { SCOPED } else { 0 };
     if abi < 4 {
-        gaps.push(format!("Landlock {abi} knows nothing of TCP; the filter of system calls denies sockets"));
+        let words = format!("Landlock {abi} knows nothing of TCP; the filter of system calls denies sockets");
+        gaps.push(Gap { words, open: false });
     }
     if abi < 6 {
-        gaps.push(format!("Landlock {abi} knows nothing of signals; the filter of system calls denies them"));
+        let words = format!("Landlock {abi} knows nothing of signals; the filter of system calls denies them");
+        gaps.push(Gap { words, open: false });
     }
     let ruleset = landlock_ruleset(files, net, scoped)?;
     if let Some(code) = code {

@@ -30,7 +30,7 @@ use tokio::task::AbortHandle;
 use wasmtime::Engine;
 
 use super::frame::{Framed, Inbox, Incoming};
-use super::wire::{Call, FromHost, Run, ToHost};
+use super::wire::{Call, FromHost, Gap, Run, ToHost};
 use crate::model::{Digest, HookAnswer, HookFailed, HookFailure};
 use engine::Ticker;
 use guest::{Guest, Line, Memory, Questions};
@@ -72,7 +72,7 @@ fn complain(error: &io::Error) {
     let _ = io::Write::write_all(&mut io::stderr(), format!("the hook host ends: {error}\n").as_bytes());
 }
 
-fn begin(gaps: Vec<String>) -> io::Result<()> {
+fn begin(gaps: Vec<Gap>) -> io::Result<()> {
     crate::sys::memory::one_heap();
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     runtime()?.block_on(async {

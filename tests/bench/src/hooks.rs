@@ -11,7 +11,7 @@ use tagfall::model::{Digest, HookAnswer, HookCall, HookContext, HookFailed, Hook
 
 use crate::Failure;
 use crate::clock::pause;
-use crate::stage::tagfall;
+use crate::stage::{Stage, tagfall};
 use crate::table::{Row, Sample};
 
 const CALLS: u32 = 5_000;
@@ -23,6 +23,8 @@ const FIRST: u32 = 20;
 const IDLE_MODULES: u32 = 100;
 const RATE: u32 = 1_000;
 const RATE_S: u32 = 5;
+/// Until a supervisor has given back what it needed for its start.
+const REST: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(500);
 /// Clock ticks of /proc per second.
 const TICKS_PER_S: f64 = 100.0;
@@ -75,7 +77,30 @@ pub(crate) fn measure() -> Result<Vec<Row>, Failure> {
         rows.extend(bombs(&config).await?);
         Ok::<(), Failure>(())
     })?;
+    rows.push(together()?);
     Ok(rows)
+}
+
+/// A supervisor with its hook host, both at rest.
+fn together() -> Result<Row, Failure> {
+    let mut stage = Stage::new();
+    let module = stage.repo.clone_dir().join("groups/web/hooks/health.wasm");
+    std::fs::create_dir_all(module.parent().ok_or("no folder")?)?;
+    std::fs::write(module, module::says(0, "all is well"))?;
+    let hook = "[hooks.health-check]\nmodule = \"hooks/health.wasm\"\ninterval = \"1d\"\n";
+    let text = format!("format = 1\n[placement]\nlabels = {{}}\n[service]\nexec = [\"sleep\", \"1000\"]\n{hook}");
+    stage.repo.write("groups/web/group.toml", &text).release("v1.0.0");
+    stage.supervise()?;
+    stage.wait_applied("v1.0.0")?;
+    pause(REST);
+    let status = stage.status()?;
+    let rss = |name: &str| {
+        let pid = status["supervisor"][name].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.map(|pid| rss_kib(pid) * 1024.0 / 1e6).ok_or_else(|| format!("no {name} in the status"))
+    };
+    let (supervisor, host) = (rss("pid")?, rss("hook_host_pid")?);
+    let shown = format!("{:.1} MB: {supervisor:.1} and {host:.1}", supervisor + host);
+    Ok(Row::new("supervisor and hook host at rest, RSS", "<= 45 MB", shown, supervisor + host <= 45.0))
 }
 
 pub(crate) fn us(took: Duration) -> f64 {

@@ -34,6 +34,9 @@ impl Desk {
         let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
         let build = readme.lines().find(|line| line.starts_with("./build ")).expect("the README says how to build");
         assert!(made.stdout.contains(&format!("  {build}\n")), "{made:#?}");
+        if language == "rust" {
+            prepare_cargo(&folder);
+        }
         let built = Command::new("sh").args(["-c", build]).current_dir(&folder).stdin(Stdio::null()).output().unwrap();
         assert!(built.status.success(), "{build}: {built:#?}");
         let module = folder.join(build.trim_start_matches("./build "));
@@ -75,13 +78,30 @@ impl Project<'_> {
     }
 }
 
-/// What the line `# needs:` of a `build` names: programs, and packages of npm.
+/// What one project in Rust need not do again because another has: the choice of versions, which are those of the examples, and
+/// compiling what all have in common.
+fn prepare_cargo(project: &Path) {
+    std::fs::copy(example("rust/Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules");
+    std::fs::create_dir_all(&modules).unwrap();
+    std::os::unix::fs::symlink(modules, project.join("target")).unwrap();
+}
+
+/// Whether Rust can compile for this target.
+fn has_target(name: &str) -> bool {
+    let found = Command::new("rustc").args(["--print", "target-libdir", "--target", name]).output();
+    found.is_ok_and(|found| Path::new(String::from_utf8_lossy(&found.stdout).trim()).is_dir())
+}
+
+/// What the line `# needs:` of a `build` names: programs, targets of Rust, and packages of npm.
 fn need_all(build: &str) -> Result<(), Skipped> {
     let needs = build.lines().find_map(|line| line.strip_prefix("# needs: ")).expect("`build` says what it needs");
     for name in needs.split_whitespace() {
         if name.contains('/') {
             let modules = std::env::var_os("NODE_PATH").map(PathBuf::from).unwrap_or_default();
             need(modules.join(name).is_dir(), &format!("the npm package `{name}` is not in NODE_PATH"))?;
+        } else if name.starts_with("wasm32-") {
+            need(has_target(name), &format!("the Rust target {name} is not installed"))?;
         } else {
             need_tool(name)?;
         }
@@ -93,14 +113,33 @@ fn need_all(build: &str) -> Result<(), Skipped> {
 fn asks_for_a_port(language: &str, telling: [&str; 2]) {
     let desk = Desk::new();
     let Ok(project) = desk.make(language, "health-check") else { return };
+    needs_its_port(&project, telling, "critical");
+}
+
+/// Without a grant, some take the service for `critical`; others cannot tell, and have failed.
+fn needs_its_port(project: &Project<'_>, telling: [&str; 2], denied: &str) {
     let port = common::free_port().to_string();
     let [option, text] = telling;
     let text = text.replace("PORT", &port);
-    says(&project.run(&[option, &text]), 1, &format!("health-check critical: may not reach 127.0.0.1:{port}: …"));
+    says(&project.run(&[option, &text]), 1, &format!("health-check {denied}: may not reach 127.0.0.1:{port}: …"));
     let grant = format!("net=127.0.0.1:{port}");
     let down = project.run(&[option, &text, "--allow", &grant]);
     says(&down, 1, "health-check critical: connection refused: nothing listens there");
     project.is_taken();
+}
+
+/// One test for all of it: its projects are built into one place, under one name. Each is written after the last was built, so that
+/// Cargo tells them apart.
+#[test]
+fn rust() {
+    let desk = Desk::new();
+    let Ok(project) = desk.make("rust", "health-check") else { return };
+    needs_its_port(&project, ["--args", r#"{"url": "http://127.0.0.1:PORT/"}"#], "failed (denied)");
+    // A build takes seconds: each answer and each kind of parameter once.
+    for hook in ["post-run", "reconfigure", "suitability", "post-update", "post-stop"] {
+        let other: Vec<_> = OTHERS.into_iter().filter(|(name, _)| *name == hook).collect();
+        other_hooks(&desk, "rust", &other);
+    }
 }
 
 #[test]
@@ -159,8 +198,7 @@ const OTHERS: [(&str, &str); 9] = [
     ("post-stop", "post-stop done…"),
 ];
 
-fn other_hooks(language: &str, hooks: &[(&str, &str)]) {
-    let desk = Desk::new();
+fn other_hooks(desk: &Desk, language: &str, hooks: &[(&str, &str)]) {
     for (hook, answer) in hooks {
         let Ok(project) = desk.make(language, hook) else { return };
         says(&project.run(&[]), 0, answer);
@@ -170,23 +208,40 @@ fn other_hooks(language: &str, hooks: &[(&str, &str)]) {
 
 #[test]
 fn hooks_around_a_start_in_javascript() {
-    other_hooks("javascript", &OTHERS[..5]);
+    other_hooks(&Desk::new(), "javascript", &OTHERS[..5]);
 }
 
 #[test]
 fn hooks_around_an_end_in_javascript() {
-    other_hooks("javascript", &OTHERS[5..]);
+    other_hooks(&Desk::new(), "javascript", &OTHERS[5..]);
 }
 
 /// Large modules take long to compile: one answer of each kind must do.
 #[test]
 fn other_hooks_in_go() {
-    other_hooks("go", &OTHERS[2..5]);
+    other_hooks(&Desk::new(), "go", &OTHERS[2..5]);
 }
 
 #[test]
 fn another_hook_in_python() {
-    other_hooks("python", &OTHERS[2..3]);
+    other_hooks(&Desk::new(), "python", &OTHERS[2..3]);
+}
+
+/// The example is one of three modules in a workspace; a new project is the same check, and brings the crate.
+#[test]
+fn a_health_check_in_rust_is_the_example() {
+    let desk = Desk::new();
+    let made = desk.tagfall(&["hook", "new", "rust", "--lang", "rust"]);
+    assert_eq!(made.code, Some(0), "{made:#?}");
+    let of = |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let project = desk.0.path().join("rust");
+    for file in ["src/lib.rs", "hook.toml"] {
+        assert!(of(&project.join(file)) == of(&example("rust/health").join(file)), "{file} differs");
+    }
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks-sdk/src");
+    for file in files_below(&sources) {
+        assert!(of(&project.join("tagfall-hooks/src").join(&file)) == of(&sources.join(&file)), "{file} differs");
+    }
 }
 
 #[test]
@@ -241,7 +296,7 @@ fn what_is_there_already_is_left_alone() {
     assert!(unknown.stderr.contains("possible values: rust, python, javascript, go, c, zig, wat"), "{unknown:#?}");
     let none = new(&["--lang", "c", "--hook", "init"]);
     assert_eq!(none.code, Some(2), "{none:#?}");
-    assert!(none.stderr.contains("Python, JavaScript and Go have one"), "{none:#?}");
+    assert!(none.stderr.contains("Rust, Python, JavaScript and Go have one"), "{none:#?}");
     assert!(!desk.0.path().join("check").exists());
     std::fs::create_dir(desk.0.path().join("check")).unwrap();
     std::fs::write(desk.0.path().join("check/mine"), "mine").unwrap();

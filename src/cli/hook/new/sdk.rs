@@ -23,7 +23,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    use toml::{Table, Value};
+    use toml::Table;
 
     use super::*;
 
@@ -57,10 +57,8 @@ mod tests {
         let carried: Table = FILES[0].1.parse().unwrap();
         assert_eq!(carried["dependencies"], own["dependencies"]);
         for (name, value) in carried["package"].as_table().unwrap() {
-            let theirs = match &own["package"][name] {
-                Value::Table(_) => &workspace["workspace"]["package"][name],
-                said => said,
-            };
+            let own = &own["package"][name];
+            let theirs = if own.is_table() { &workspace["workspace"]["package"][name] } else { own };
             assert_eq!(value, theirs, "{name}");
         }
     }

@@ -20,7 +20,8 @@ fn build(example: &str, for_target: &str) -> Result<PathBuf, Skipped> {
     let library = rustc(&["--print", "target-libdir", "--target", for_target]);
     need(library.is_dir(), &format!("the Rust target {for_target} is not installed"))?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/hooks").join(example);
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(example);
+    // One for all that is built in tests, so that what they have in common is compiled once.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--quiet"]).current_dir(folder).env("CARGO_TARGET_DIR", &target);
     // Flags for this machine are none for a module.

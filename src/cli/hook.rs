@@ -23,7 +23,7 @@ const OUTPUT_MAX_BYTES: usize = 16 << 10;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Make a project that builds to a hook, in Python, JavaScript, Go, C and others
+    /// Make a project that builds to a hook, in Rust, Python, JavaScript, Go, C and others
     New(new::Args),
     /// Run a module once, and show what it answered, what it asked for and what was refused to it
     Run(Box<run::Args>),

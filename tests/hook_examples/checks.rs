@@ -46,6 +46,78 @@ fn python_asks_nginx_for_a_page() {
 }
 
 #[test]
+fn rust_asks_nginx_for_a_page() {
+    let Ok(mut nginx) = Server::nginx() else { return };
+    let edit = |toml: &str| toml.replace("slow_ms = 500", "slow_ms = 20000");
+    let Ok(group) = Group::of_part("rust", "rust/health", nginx.port, edit) else { return };
+    let url = format!("http://127.0.0.1:{}/", nginx.port);
+    says(&group.run(&[]), 0, "health-check ok: answered 200");
+    let args = |more: &str| format!(r#"{{"url": "{url}"{more}}}"#);
+    says(&group.run(&["--args", &args(r#", "slow_ms": 0"#)]), 0, "health-check warning: answered 200, but only after …");
+    let gone = format!(r#"{{"url": "{url}gone"}}"#);
+    says(&group.run(&["--args", &gone]), 1, "health-check critical: answered 404");
+    says(&group.run(&["--args", "{}"]), 1, "health-check failed (said): `args` …");
+    // Whether the server is well cannot be told: no answer is one of the server's.
+    let denied = refused(nginx.port).replace("critical", "failed (denied)") + " (denied)";
+    says(&group.run_bare(&["--args", &args("")]), 1, &denied);
+    nginx.stop();
+    says(&group.run(&[]), 1, "health-check critical: connection refused: nothing listens there");
+}
+
+#[test]
+fn rust_migrates_by_a_declared_command() {
+    let Ok(group) = Group::of_part("rust-init", "rust/init", 80, same) else { return };
+    let migrating = |command: &str| {
+        let grant = format!("exec=migrate={command}");
+        group.run_bare(&["--hook", "init", "--allow", &grant])
+    };
+    let done = migrating("/bin/echo brought to version 7");
+    says(&done, 0, "init done");
+    assert!(done.stderr.contains("brought to version 7"), "{done:?}");
+    let failing = migrating("/bin/ls /nowhere/at/all");
+    says(&failing, 1, "init failed (said): `migrate` ended with exit code 2: …");
+    assert!(failing.stdout.contains("/nowhere/at/all"), "{failing:?}");
+    let need = r#"allow = { exec = { migrate = ["/path/of/program"] } }"#;
+    let denied = format!("init failed (denied): may not run `migrate`: `[hooks.init]` in group.toml would need  {need} (denied)");
+    says(&group.run_bare(&["--hook", "init"]), 1, &denied);
+}
+
+#[test]
+fn rust_decides_what_changed_files_need_and_who_leads() {
+    let Ok(group) = Group::of_part("rust-decide", "rust/decide", 80, same) else { return };
+    let changed = |files: &str| group.run(&["--hook", "reconfigure", "--context", &format!(r#"{{"changed": [{files}]}}"#)]);
+    says(&changed(r#""nginx.conf""#), 0, "reconfigure signal SIGHUP");
+    says(&changed(r#""nginx.conf", "modules.conf""#), 0, "reconfigure restart: `modules.conf` is only read at a start");
+    // Who tries a module leads, which doubles its priority: 1 where the configuration has none.
+    says(&group.run(&["--hook", "suitability"]), 0, "suitability 2");
+    let config = r#"{"cfg": {"priority": 7}}"#;
+    says(&group.run(&["--hook", "suitability", "--config", config]), 0, "suitability 14");
+}
+
+#[test]
+fn a_command_in_rust_looks_at_a_files_age() {
+    let folder = common::temp_dir();
+    let file = folder.path().join("latest.dump");
+    let (below, shown) = (folder.path().display().to_string(), file.display());
+    let Ok(group) = Group::of("rust-command", 80, |toml| toml.replace("/var/backups/db", &below)) else { return };
+    let gone = format!("health-check critical: {shown} is not there, or not below `allow.read`");
+    says(&group.run(&[]), 1, &gone);
+    std::fs::write(&file, "dump").unwrap();
+    says(&group.run(&[]), 0, &format!("health-check ok: {shown} was written …"));
+    let age = |hours| {
+        let written = FileTimes::new().set_modified(SystemTime::now() - Duration::from_hours(hours));
+        File::options().write(true).open(&file).unwrap().set_times(written).unwrap();
+    };
+    age(26);
+    says(&group.run(&[]), 0, &format!("health-check warning: {shown} was written 936…"));
+    age(51);
+    says(&group.run(&[]), 1, &format!("health-check critical: {shown} was written 1836…"));
+    let args = format!(r#"{{"path": "{shown}", "warning_s": 90000, "critical_s": 180000}}"#);
+    says(&group.run_bare(&["--args", &args]), 1, &gone);
+    says(&group.run_bare(&[]), 1, "health-check unknown: code 3: cannot read the call: …");
+}
+
+#[test]
 fn javascript_pings_redis_and_sets_its_memory_while_it_runs() {
     let Ok(mut redis) = Server::redis() else { return };
     let Ok(group) = Group::of("javascript", redis.port, same) else { return };

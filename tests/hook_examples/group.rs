@@ -13,21 +13,29 @@ pub(crate) fn example(name: &str) -> PathBuf {
 /// A group's folder in a temporary one.
 pub(crate) struct Group {
     dir: TempDir,
+    /// Where `group.toml` has it, below the group's folder.
+    module: String,
 }
 
 impl Group {
     /// With the module that `tests/run` made of an example, and `port` in its configuration. `edit` puts the test's own paths into
     /// what is pasted into `group.toml`.
     pub(crate) fn of(name: &str, port: u16, edit: impl Fn(&str) -> String) -> Result<Self, Skipped> {
+        Self::of_part(name, name, port, edit)
+    }
+
+    /// The same with one of several modules: its name below `target/hooks`, and its folder in the examples.
+    pub(crate) fn of_part(name: &str, folder: &str, port: u16, edit: impl Fn(&str) -> String) -> Result<Self, Skipped> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hooks").join(name).with_extension("wasm");
-        need(module.exists(), &format!("examples/hooks/{name} was not built: ./tests/run builds it"))?;
-        let snippet = std::fs::read_to_string(example(name).join("hook.toml")).unwrap();
+        need(module.exists(), &format!("examples/hooks/{folder} was not built: ./tests/run builds it"))?;
+        let snippet = std::fs::read_to_string(example(folder).join("hook.toml")).unwrap();
         Ok(Self::with(&module, port, &edit(&snippet)))
     }
 
     /// With this module, and this in its `group.toml`.
     pub(crate) fn with(module: &Path, port: u16, snippet: &str) -> Self {
-        let group = Self { dir: common::temp_dir() };
+        let named = snippet.split('"').find(|word| word.ends_with(".wasm")).expect("`module` names a file");
+        let group = Self { dir: common::temp_dir(), module: named.to_owned() };
         std::fs::create_dir_all(group.path().join("hooks")).unwrap();
         std::fs::copy(module, group.module()).unwrap();
         let toml = format!("format = 1\n[placement]\nlabels = {{}}\n[config]\nport = {port}\nmaxmemory = \"32mb\"\n{snippet}");
@@ -40,7 +48,7 @@ impl Group {
     }
 
     fn module(&self) -> PathBuf {
-        self.path().join("hooks/health.wasm")
+        self.path().join(&self.module)
     }
 
     /// `tagfall hook run` as the group has it.

@@ -24,26 +24,42 @@ impl Desk {
         Output { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
+    /// Writes a project.
+    fn write(&self, name: &str, language: &str, hook: &str) -> (PathBuf, Output) {
+        let made = self.tagfall(&["hook", "new", name, "--lang", language, "--hook", hook]);
+        assert_eq!(made.code, Some(0), "{made:#?}");
+        (self.0.path().join(name), made)
+    }
+
     /// Makes a project and builds it as its README says, with the tools of this machine.
     fn make(&self, language: &str, hook: &str) -> Result<Project<'_>, Skipped> {
-        let name = format!("{language}-{hook}");
-        let made = self.tagfall(&["hook", "new", &name, "--lang", language, "--hook", hook]);
-        assert_eq!(made.code, Some(0), "{made:#?}");
-        let folder = self.0.path().join(&name);
+        let (folder, made) = self.write(&format!("{language}-{hook}"), language, hook);
+        let project = self.build(&folder, hook)?;
+        assert!(made.stdout.contains(&format!("  {}\n", build_line(&folder))), "{made:#?}");
+        Ok(project)
+    }
+
+    fn build(&self, folder: &Path, hook: &str) -> Result<Project<'_>, Skipped> {
         need_all(&std::fs::read_to_string(folder.join("build")).unwrap())?;
-        let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
-        let build = readme.lines().find(|line| line.starts_with("./build ")).expect("the README says how to build");
-        assert!(made.stdout.contains(&format!("  {build}\n")), "{made:#?}");
-        let built = Command::new("sh").args(["-c", build]).current_dir(&folder).stdin(Stdio::null()).output().unwrap();
+        if folder.join("Cargo.toml").exists() {
+            prepare_cargo(folder);
+        }
+        let build = build_line(folder);
+        let built = Command::new("sh").args(["-c", &build]).current_dir(folder).stdin(Stdio::null()).output().unwrap();
         assert!(built.status.success(), "{build}: {built:#?}");
-        let module = folder.join(build.trim_start_matches("./build "));
         Ok(Project {
             desk: self,
             hook: hook.to_owned(),
-            module,
+            module: folder.join(build.trim_start_matches("./build ")),
             toml: std::fs::read_to_string(folder.join("hook.toml")).unwrap(),
         })
     }
+}
+
+/// How its README says that a project is built.
+fn build_line(folder: &Path) -> String {
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    readme.lines().find(|line| line.starts_with("./build ")).expect("the README says how to build").to_owned()
 }
 
 struct Project<'a> {
@@ -75,13 +91,30 @@ impl Project<'_> {
     }
 }
 
-/// What the line `# needs:` of a `build` names: programs, and packages of npm.
+/// What one project in Rust need not do again because another has: the choice of versions, which are those of the examples, and
+/// compiling what all have in common.
+fn prepare_cargo(project: &Path) {
+    std::fs::copy(example("rust/Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules");
+    std::fs::create_dir_all(&modules).unwrap();
+    std::os::unix::fs::symlink(modules, project.join("target")).unwrap();
+}
+
+/// Whether Rust can compile for this target.
+fn has_target(name: &str) -> bool {
+    let found = Command::new("rustc").args(["--print", "target-libdir", "--target", name]).output();
+    found.is_ok_and(|found| Path::new(String::from_utf8_lossy(&found.stdout).trim()).is_dir())
+}
+
+/// What the line `# needs:` of a `build` names: programs, targets of Rust, and packages of npm.
 fn need_all(build: &str) -> Result<(), Skipped> {
     let needs = build.lines().find_map(|line| line.strip_prefix("# needs: ")).expect("`build` says what it needs");
     for name in needs.split_whitespace() {
         if name.contains('/') {
             let modules = std::env::var_os("NODE_PATH").map(PathBuf::from).unwrap_or_default();
             need(modules.join(name).is_dir(), &format!("the npm package `{name}` is not in NODE_PATH"))?;
+        } else if name.starts_with("wasm32-") {
+            need(has_target(name), &format!("the Rust target {name} is not installed"))?;
         } else {
             need_tool(name)?;
         }
@@ -93,14 +126,44 @@ fn need_all(build: &str) -> Result<(), Skipped> {
 fn asks_for_a_port(language: &str, telling: [&str; 2]) {
     let desk = Desk::new();
     let Ok(project) = desk.make(language, "health-check") else { return };
+    needs_its_port(&project, telling, "critical");
+}
+
+/// Without a grant, some take the service for `critical`; others cannot tell, and have failed.
+fn needs_its_port(project: &Project<'_>, telling: [&str; 2], denied: &str) {
     let port = common::free_port().to_string();
     let [option, text] = telling;
     let text = text.replace("PORT", &port);
-    says(&project.run(&[option, &text]), 1, &format!("health-check critical: may not reach 127.0.0.1:{port}: …"));
+    says(&project.run(&[option, &text]), 1, &format!("health-check {denied}: may not reach 127.0.0.1:{port}: …"));
     let grant = format!("net=127.0.0.1:{port}");
     let down = project.run(&[option, &text, "--allow", &grant]);
     says(&down, 1, "health-check critical: connection refused: nothing listens there");
     project.is_taken();
+}
+
+/// One test for all of it: its projects are built into one place, under one name. Each is written after the last was built, so that
+/// Cargo tells them apart.
+#[test]
+fn rust() {
+    let desk = Desk::new();
+    let Ok(project) = desk.make("rust", "health-check") else { return };
+    needs_its_port(&project, ["--args", r#"{"url": "http://127.0.0.1:PORT/"}"#], "failed (denied)");
+    other_hooks(&desk, "rust", &OTHERS[2..3]);
+    // A build takes seconds: one module has the frames of all the others.
+    let (all, _) = desk.write("all", "rust", "init");
+    let mut modules = String::new();
+    for (hook, _) in OTHERS {
+        let (folder, _) = desk.write(&format!("frame-{hook}"), "rust", hook);
+        let name = hook.replace('-', "_");
+        std::fs::copy(folder.join("src/lib.rs"), all.join("src").join(&name).with_extension("rs")).unwrap();
+        modules += &format!("mod {name};\n");
+    }
+    std::fs::write(all.join("src/lib.rs"), modules).unwrap();
+    let Ok(mut all) = desk.build(&all, "init") else { return };
+    for (hook, answer) in OTHERS {
+        hook.clone_into(&mut all.hook);
+        says(&all.run(&[]), 0, answer);
+    }
 }
 
 #[test]
@@ -159,8 +222,7 @@ const OTHERS: [(&str, &str); 9] = [
     ("post-stop", "post-stop done…"),
 ];
 
-fn other_hooks(language: &str, hooks: &[(&str, &str)]) {
-    let desk = Desk::new();
+fn other_hooks(desk: &Desk, language: &str, hooks: &[(&str, &str)]) {
     for (hook, answer) in hooks {
         let Ok(project) = desk.make(language, hook) else { return };
         says(&project.run(&[]), 0, answer);
@@ -170,23 +232,40 @@ fn other_hooks(language: &str, hooks: &[(&str, &str)]) {
 
 #[test]
 fn hooks_around_a_start_in_javascript() {
-    other_hooks("javascript", &OTHERS[..5]);
+    other_hooks(&Desk::new(), "javascript", &OTHERS[..5]);
 }
 
 #[test]
 fn hooks_around_an_end_in_javascript() {
-    other_hooks("javascript", &OTHERS[5..]);
+    other_hooks(&Desk::new(), "javascript", &OTHERS[5..]);
 }
 
 /// Large modules take long to compile: one answer of each kind must do.
 #[test]
 fn other_hooks_in_go() {
-    other_hooks("go", &OTHERS[2..5]);
+    other_hooks(&Desk::new(), "go", &OTHERS[2..5]);
 }
 
 #[test]
 fn another_hook_in_python() {
-    other_hooks("python", &OTHERS[2..3]);
+    other_hooks(&Desk::new(), "python", &OTHERS[2..3]);
+}
+
+/// The example is one of three modules in a workspace; a new project is the same check, and brings the crate.
+#[test]
+fn a_health_check_in_rust_is_the_example() {
+    let desk = Desk::new();
+    let made = desk.tagfall(&["hook", "new", "rust", "--lang", "rust"]);
+    assert_eq!(made.code, Some(0), "{made:#?}");
+    let of = |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let project = desk.0.path().join("rust");
+    for file in ["src/lib.rs", "hook.toml"] {
+        assert!(of(&project.join(file)) == of(&example("rust/health").join(file)), "{file} differs");
+    }
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks-sdk/src");
+    for file in files_below(&sources) {
+        assert!(of(&project.join("tagfall-hooks/src").join(&file)) == of(&sources.join(&file)), "{file} differs");
+    }
 }
 
 #[test]
@@ -241,7 +320,7 @@ fn what_is_there_already_is_left_alone() {
     assert!(unknown.stderr.contains("possible values: rust, python, javascript, go, c, zig, wat"), "{unknown:#?}");
     let none = new(&["--lang", "c", "--hook", "init"]);
     assert_eq!(none.code, Some(2), "{none:#?}");
-    assert!(none.stderr.contains("Python, JavaScript and Go have one"), "{none:#?}");
+    assert!(none.stderr.contains("Rust, Python, JavaScript and Go have one"), "{none:#?}");
     assert!(!desk.0.path().join("check").exists());
     std::fs::create_dir(desk.0.path().join("check")).unwrap();
     std::fs::write(desk.0.path().join("check/mine"), "mine").unwrap();

@@ -3,6 +3,7 @@
 //! What is written stands in `project.rs`. Nothing that is there already is touched.
 
 mod project;
+mod sdk;
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +18,7 @@ use project::Language;
 #[command(
     after_long_help = "Makes a project with a hook that works: its source, a script `build`, what goes into group.toml, and a README \
     with what to install. It says what to type next.\n\n\
-    Components (python, javascript, c, wat) may ask Tagfall for connections; WASI commands (rust, go, zig) read files.\n\n\
+    Components (rust, python, javascript, c, wat) may ask Tagfall for connections; WASI commands (go, zig) read files.\n\n\
     Examples:\n  tagfall hook new check --lang python\n  \
     tagfall hook new reload --lang javascript --hook reconfigure"
 )]

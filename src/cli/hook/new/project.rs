@@ -1,15 +1,17 @@
 //! The projects that `tagfall hook new` writes: one list of files for each language.
 //!
 //! A health check is the project of `examples/hooks`, as it stands there: `tests/run` builds it and `tests/hook_examples/` tries it
-//! against a real server. The other hooks are made from the frames in this folder, which answer and do nothing. A new language:
-//! an example, a variant of `Language`, and a row in `health_check`.
+//! against a real server. Of Rust, whose examples are one workspace, only the check is; what makes it a project stands in `rust/`. The
+//! other hooks are made from the frames in this folder, which answer and do nothing. A new language: an example, a variant of
+//! `Language`, and a row in `health_check`.
 
+use super::sdk;
 use crate::model::HookKind;
 
 /// What can be written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Language {
-    /// A WASI command
+    /// A component, by the crate tagfall-hooks
     Rust,
     /// A component, through componentize-py
     Python,
@@ -42,7 +44,7 @@ impl Language {
 }
 
 /// The languages that have frames for other hooks than a health check.
-pub(super) const OTHER_HOOKS: &str = "Python, JavaScript and Go";
+pub(super) const OTHER_HOOKS: &str = "Rust, Python, JavaScript and Go";
 
 /// One file of a project.
 pub(super) struct File {
@@ -55,7 +57,7 @@ pub(super) struct File {
 }
 
 /// A path and a content that the program carries.
-type Embedded = (&'static str, &'static str);
+pub(super) type Embedded = (&'static str, &'static str);
 
 macro_rules! example {
     ($language:literal: $($path:literal)*) => {
@@ -76,10 +78,11 @@ const WAT: &[Embedded] =
 const RUST: &[Embedded] = &[
     ("README.md", include_str!("rust/README.md")),
     (".gitignore", include_str!("rust/.gitignore")),
+    (".cargo/config.toml", include_str!("rust/.cargo/config.toml")),
     ("build", include_str!("rust/build")),
     ("Cargo.toml", include_str!("rust/Cargo.toml")),
-    ("src/main.rs", include_str!("rust/src/main.rs")),
-    ("hook.toml", include_str!("rust/hook.toml")),
+    ("src/lib.rs", include_str!("../../../../examples/hooks/rust/health/src/lib.rs")),
+    ("hook.toml", include_str!("../../../../examples/hooks/rust/health/hook.toml")),
 ];
 
 /// The interface, as components are built against it.
@@ -116,6 +119,9 @@ pub(super) fn files(language: Language, hook: HookKind) -> Option<Vec<File>> {
     if files.iter().any(|file| file.path == "wit/world.wit") {
         files.extend(WIT.iter().map(|(path, content)| file(path, (*content).to_owned())));
     }
+    if language == Language::Rust {
+        files.extend(sdk::FILES.iter().map(|(path, content)| file(path, (*content).to_owned())));
+    }
     Some(files)
 }
 
@@ -140,7 +146,15 @@ const COMPONENT: Embedded = ("README.md", include_str!("README.md"));
 const COMMAND: Embedded = ("README.md", include_str!("command.md"));
 const VENV: &str = "python3 -m venv .venv\n.venv/bin/pip install -r requirements.txt";
 
-const FRAMES: [Frame; 3] = [
+const FRAMES: [Frame; 4] = [
+    Frame {
+        language: Language::Rust,
+        kept: &[".gitignore", ".cargo/config.toml", "build", "Cargo.toml"],
+        files: &[("README.md", include_str!("rust/hook.md")), HOOK_TOML, ("src/lib.rs", include_str!("rust/lib.rs"))],
+        source: "src/lib.rs",
+        needs: "Rust 1.95 or newer, with `rustup`",
+        install: "rustup target add wasm32-unknown-unknown",
+    },
     Frame {
         language: Language::Python,
         kept: &[".gitignore", "requirements.txt", "build"],
@@ -182,6 +196,17 @@ fn shape(hook: HookKind) -> (&'static str, Answer) {
     }
 }
 
+/// The type in Rust of what a hook takes beside its context.
+fn typed(parameter: &str) -> Option<&'static str> {
+    match parameter {
+        "pid" => Some("Option<u32>"),
+        "exit" => Some("&ExitStatus"),
+        "changed" | "paths" => Some("&[String]"),
+        "next" | "previous" => Some("&str"),
+        _ => None,
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Answer {
     Done,
@@ -199,6 +224,16 @@ impl Answer {
         }
     }
 
+    /// Its type in Rust.
+    fn result(self) -> &'static str {
+        match self {
+            Self::Done => "()",
+            Self::Outcome => "Outcome",
+            Self::Rank => "u64",
+            Self::Report => "Report",
+        }
+    }
+
     /// As the source says it; commands say it as their last line.
     fn text(self, language: Language) -> &'static str {
         match (language, self) {
@@ -208,6 +243,9 @@ impl Answer {
             (Language::Javascript, Self::Done) => "undefined",
             (Language::Javascript, Self::Outcome) => "{ action: { tag: \"done\" }, message: \"nothing to be done\", extra: [] }",
             (Language::Javascript, Self::Report) => "{ health: \"ok\", message: \"all is well\", extra: [] }",
+            (Language::Rust, Self::Done) => "()",
+            (Language::Rust, Self::Outcome) => "Outcome::done().because(\"nothing to be done\")",
+            (Language::Rust, Self::Report) => "Report::ok(\"all is well\")",
             (_, Self::Rank) => "0",
             (_, Self::Done | Self::Outcome | Self::Report) => "done",
         }
@@ -221,7 +259,13 @@ impl Frame {
 
     fn filled(&self, content: &str, hook: HookKind) -> String {
         let (parameter, answer) = shape(hook);
-        let parameters = if parameter.is_empty() { "ctx".to_owned() } else { format!("ctx, {parameter}") };
+        let parameters = match (self.language, parameter) {
+            (Language::Rust, _) => typed(parameter).map(|typed| format!(", {parameter}: {typed}")).unwrap_or_default(),
+            (_, "") => "ctx".to_owned(),
+            _ => format!("ctx, {parameter}"),
+        };
+        let shown = if parameter.is_empty() { String::new() } else { format!(": {{{parameter}:?}}") };
+        let said = format!("\"{{:?}} of {{}}{shown}\", call.reason, call.group");
         let class = capitalised(hook.name());
         let object = class.chars().take(1).flat_map(char::to_lowercase).chain(class.chars().skip(1)).collect::<String>();
         let function = hook.name().replace('-', "_");
@@ -236,6 +280,8 @@ impl Frame {
             ("@METHOD@", answer.method()),
             ("@FUNCTION@", &function),
             ("@PARAMETERS@", &parameters),
+            ("@RESULT@", answer.result()),
+            ("@SAID@", &said),
             ("@ANSWER@", answer.text(self.language)),
         ];
         words.iter().fold(content.to_owned(), |text, (name, word)| text.replace(name, word))
@@ -266,7 +312,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_to_fill_in() {
-        for language in [Language::Python, Language::Javascript, Language::Go] {
+        for language in [Language::Rust, Language::Python, Language::Javascript, Language::Go] {
             for hook in HookKind::ALL {
                 let files = files(language, hook).unwrap_or_default();
                 assert!(files.len() >= 6, "{language:?} {hook:?}");

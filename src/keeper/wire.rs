@@ -8,6 +8,7 @@
 mod encode;
 mod fields;
 mod logfile;
+mod spec;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,10 @@ use std::time::Duration;
 use crate::model::{Digest, Exit, GroupName, Launch, Policy, ServiceReport, ServiceSpec, Signal, View};
 
 pub use encode::{Undecodable, decode_message, decode_request, encode_message, encode_request};
-pub(super) use encode::{read_digest, read_exit, read_publication, read_spec, write_exit, write_publication, write_spec};
+pub(super) use encode::{read_digest, read_exit, write_exit};
 pub(super) use fields::{FieldError, Fields, Writer};
 pub use logfile::{LOG_FILES_MAX, LOG_LINE_MAX_BYTES, log_age, log_dir, log_file};
+pub(super) use spec::{read_publication, read_spec, write_publication, write_spec};
 
 /// Version of the protocol. It rises when a message changes its meaning; new fields and messages need no rise.
 pub const PROTOCOL_VERSION: u64 = 1;

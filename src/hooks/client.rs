@@ -341,7 +341,7 @@ impl Inner {
         match tokio::time::timeout(INSPECT_MAX, exchange.next()).await {
             Ok(Ok(Heard::Inspected(Some(result)))) => result.map_err(NotAdmitted::Refused),
             Ok(Ok(Heard::Inspected(None))) => Err(NotAdmitted::Failed("the hook host could not look at it".to_owned())),
-            Ok(Ok(Heard::Ask(_) | Heard::Done(_))) => {
+            Ok(Ok(Heard::Ask(..) | Heard::Done(_))) => {
                 Err(NotAdmitted::Failed("the hook host answered another question".to_owned()))
             }
             Ok(Err(why)) => Err(NotAdmitted::Failed(why)),
@@ -421,22 +421,27 @@ fn remember(cache: &Cache, module: &Digest, engine: &Digest, why: &str) {
 
 /// Answers what a call asks, until it is done.
 async fn converse(exchange: &mut Exchange, doors: &mut Doors<'_>) -> Result<Run, HookFailure> {
-    let odd = || gone("the hook host answered another question".to_owned());
+    let mut next = None;
     loop {
-        let ask = match exchange.next().await.map_err(gone)? {
-            Heard::Done(run) => return Ok(*run),
-            Heard::Inspected(_) => return Err(odd()),
-            Heard::Ask(ask) => ask,
+        let heard = match next.take() {
+            Some(heard) => heard,
+            None => exchange.next().await.map_err(gone)?,
         };
-        // The call may end, by its deadline or with the host, while its question is being answered.
+        let (number, ask) = match heard {
+            Heard::Done(run) => return Ok(*run),
+            Heard::Inspected(_) => return Err(gone("the hook host answered another question".to_owned())),
+            Heard::Ask(number, ask) => (number, ask),
+        };
+        // While its question is being answered, the call may end, by its deadline or with the host, or give the question up for
+        // another.
         let (answer, opened) = tokio::select! {
             answer = doors.answer(ask) => answer,
-            heard = exchange.next() => match heard.map_err(gone)? {
-                Heard::Done(run) => return Ok(*run),
-                Heard::Inspected(_) | Heard::Ask(_) => return Err(odd()),
-            },
+            heard = exchange.next() => {
+                next = Some(heard.map_err(gone)?);
+                continue;
+            }
         };
-        let message = ToHost::Answer { id: exchange.id, answer };
+        let message = ToHost::Answer { id: exchange.id, number, answer };
         exchange.host.say(&message, opened).map_err(gone)?;
     }
 }

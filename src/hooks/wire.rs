@@ -20,8 +20,8 @@ pub(super) enum ToHost {
     Call { id: u64, call: Box<Call> },
     /// Nobody waits for it any more.
     Cancel { id: u64 },
-    /// The answer to a question of a call; an opened file or connection comes with it.
-    Answer { id: u64, answer: Answer },
+    /// The answer to a question of a call, by the question's number; an opened file or connection comes with it.
+    Answer { id: u64, number: u32, answer: Answer },
 }
 
 /// One call, as the host needs it.
@@ -57,8 +57,8 @@ pub(super) enum FromHost {
     },
     /// What a module is, or why it cannot be run; nothing where it was not looked at.
     Inspected { id: u64, result: Option<Result<Inspected, String>> },
-    /// A question of a call.
-    Ask { id: u64, ask: Ask },
+    /// A question of a call. One that comes before the last was answered takes its place.
+    Ask { id: u64, number: u32, ask: Ask },
     /// How a call went.
     Done { id: u64, run: Box<Run> },
 }
@@ -251,7 +251,8 @@ mod tests {
         #[test]
         fn a_message_that_is_cut_or_changed_is_another_or_none(at in 0_usize..200, flip in 1_u8..) {
             let path = "/etc/web/app.conf".repeat(8);
-            let mut bytes = postcard::to_stdvec(&FromHost::Ask { id: 7, ask: Ask::Write { path, data: vec![1; 40] } }).unwrap();
+            let ask = Ask::Write { path, data: vec![1; 40] };
+            let mut bytes = postcard::to_stdvec(&FromHost::Ask { id: 7, number: 1, ask }).unwrap();
             drop(postcard::from_bytes::<FromHost>(&bytes[..at.min(bytes.len())]));
             let at = at % bytes.len();
             bytes[at] ^= flip;

@@ -177,7 +177,7 @@ impl Hooks {
 
     /// Calls a hook. Always answers, at the latest a moment after the call's deadline.
     pub async fn call(&self, call: &HookCall, outside: &dyn Outside) -> HookRun {
-        let mut doors = Doors { kind: call.kind(), grants: &call.grants, exec: outside, denied: Vec::new(), seen: Vec::new() };
+        let mut doors = Doors::new(call, outside);
         let begun = Instant::now();
         let mut outcome = self.0.call(call, outside, &mut doors, begun).await;
         if let Err(failure) = &outcome
@@ -186,7 +186,7 @@ impl Hooks {
             && begun.elapsed() < ASKED_AGAIN.min(call.timeout)
         {
             // Its host has ended, by itself or by another call: nothing is changed by asking the next one.
-            (doors.denied, doors.seen) = (Vec::new(), Vec::new());
+            doors = Doors::new(call, outside);
             outcome = self.0.call(call, outside, &mut doors, begun).await;
         }
         let run = outcome.unwrap_or_else(|failure| Run {
@@ -464,6 +464,7 @@ fn wire(call: &HookCall, left: Duration) -> Call {
         members: call.members.to_vec(),
         env: call.env.to_vec(),
         folders: writable.chain(folders).collect(),
+        probes: (*call.probes).clone(),
         timeout_ms: millis(call.timeout),
         left_ms: millis(left),
         memory: call.memory,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, HookAnswer, HookContext, HookInput, HookKind, HookMember};
+use crate::model::{Digest, HookAnswer, HookContext, HookInput, HookKind, HookMember, Probes};
 
 /// To the host.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(super) struct Call {
     pub(super) env: Vec<(String, String)>,
     /// Folders that a command finds opened, and whether it may write there.
     pub(super) folders: Vec<(String, bool)>,
+    /// What is asked before a command begins.
+    pub(super) probes: Probes,
     /// How long it may take by its group's file.
     pub(super) timeout_ms: u32,
     /// What is left of that.
@@ -141,6 +143,8 @@ impl Level {
 pub(super) enum Ask {
     /// A connection.
     Connect { to: Target, timeout_ms: u32 },
+    /// The connection of whichever of the call's probes has one first, or has none: all are made at the first question.
+    Probe { timeout_ms: u32 },
     /// A command of `allow.exec`.
     Exec { name: String, timeout_ms: u32 },
     /// A file or folder, opened.
@@ -185,6 +189,8 @@ pub(super) enum Answer {
     Done,
     /// A command ended.
     Exit { code: Option<i32>, signal: Option<String>, output: Vec<u8> },
+    /// A probe's connection comes with it, or there is none.
+    Probe { name: String, failed: Option<(Code, String)> },
     /// It was not done: a word for programs and a sentence for people.
     Refused { code: Code, message: String },
 }

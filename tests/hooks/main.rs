@@ -7,6 +7,7 @@ mod bombs;
 mod commands;
 mod daemon;
 mod faults;
+mod probes;
 mod program;
 mod reach;
 mod stage;

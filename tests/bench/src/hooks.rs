@@ -52,6 +52,7 @@ fn check(wasm: &[u8], timeout: Duration) -> Result<HookCall, Failure> {
         config_json: "{}".into(),
         members: Arc::new([]),
         grants: Arc::default(),
+        probes: Arc::default(),
         env: Arc::new([]),
         timeout,
         memory: 64 << 20,

@@ -7,6 +7,7 @@ mod bombs;
 mod commands;
 mod daemon;
 mod faults;
+mod hostile;
 mod probes;
 mod program;
 mod reach;

@@ -183,6 +183,7 @@ fn made(
         config_json: module.config_json.clone(),
         members: Arc::new([me]),
         grants: module.grants.clone(),
+        probes: module.probes.clone(),
         env: module.env.clone(),
         timeout,
         memory: module.memory,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::effects::chain;
 use super::stage::Rendered;
-use crate::hooks::{NotAdmitted, missing_grants};
+use crate::hooks::{NotAdmitted, missing_grants, unread_probes};
 use crate::model::{Check, ConfigFile, Group, Hook, HookKind, HookModule, ObjectId, Reason, Refusal, Release, TagName};
 
 /// Modules of a group, each with its hook and file.
@@ -36,6 +36,7 @@ pub(super) fn prepare(
             args_json: own.args.to_string().into(),
             config_json: config.clone(),
             grants: Arc::new(own.grants.clone()),
+            probes: Arc::new(own.probes.clone()),
             env: hook.allow.env.iter().filter_map(value).collect(),
             launch: launch.clone(),
             timeout: hook.timeout,
@@ -61,6 +62,7 @@ pub(super) async fn admit(context: &Arc<Context>, release: &Release) -> Result<(
             match context.hooks.admit(&wasm).await {
                 Ok(inspected) if inspected.hooks.contains(&kind) => {
                     errors.extend(missing_grants(kind, &inspected, &hook.allow).into_iter().map(words));
+                    errors.extend(unread_probes(kind, &inspected, &hook.probes).map(words));
                 }
                 Ok(_) => errors.push(words(format!("it does not export `tagfall:hooks/{}@0.1.0`", kind.name()))),
                 Err(NotAdmitted::Refused(why)) => errors.push(words(why)),

@@ -183,7 +183,7 @@ impl Hooks {
 
     /// Calls a hook. Always answers, at the latest a moment after the call's deadline.
     pub async fn call(&self, call: &HookCall, outside: &dyn Outside) -> HookRun {
-        let mut doors = Doors { kind: call.kind(), grants: &call.grants, exec: outside, denied: Vec::new(), seen: Vec::new() };
+        let mut doors = Doors::new(call, outside);
         let begun = Instant::now();
         let mut outcome = self.0.call(call, outside, &mut doors, begun).await;
         if let Err(failure) = &outcome
@@ -192,7 +192,7 @@ impl Hooks {
             && begun.elapsed() < ASKED_AGAIN.min(call.timeout)
         {
             // Its host has ended, by itself or by another call: nothing is changed by asking the next one.
-            (doors.denied, doors.seen) = (Vec::new(), Vec::new());
+            doors = Doors::new(call, outside);
             outcome = self.0.call(call, outside, &mut doors, begun).await;
         }
         let run = outcome.unwrap_or_else(|failure| Run {
@@ -347,7 +347,7 @@ impl Inner {
         match tokio::time::timeout(INSPECT_MAX, exchange.next()).await {
             Ok(Ok(Heard::Inspected(Some(result)))) => result.map_err(NotAdmitted::Refused),
             Ok(Ok(Heard::Inspected(None))) => Err(NotAdmitted::Failed("the hook host could not look at it".to_owned())),
-            Ok(Ok(Heard::Ask(_) | Heard::Done(_))) => {
+            Ok(Ok(Heard::Ask(..) | Heard::Done(_))) => {
                 Err(NotAdmitted::Failed("the hook host answered another question".to_owned()))
             }
             Ok(Err(why)) => Err(NotAdmitted::Failed(why)),
@@ -427,22 +427,27 @@ fn remember(cache: &Cache, module: &Digest, engine: &Digest, why: &str) {
 
 /// Answers what a call asks, until it is done.
 async fn converse(exchange: &mut Exchange, doors: &mut Doors<'_>) -> Result<Run, HookFailure> {
-    let odd = || gone("the hook host answered another question".to_owned());
+    let mut next = None;
     loop {
-        let ask = match exchange.next().await.map_err(gone)? {
-            Heard::Done(run) => return Ok(*run),
-            Heard::Inspected(_) => return Err(odd()),
-            Heard::Ask(ask) => ask,
+        let heard = match next.take() {
+            Some(heard) => heard,
+            None => exchange.next().await.map_err(gone)?,
         };
-        // The call may end, by its deadline or with the host, while its question is being answered.
+        let (number, ask) = match heard {
+            Heard::Done(run) => return Ok(*run),
+            Heard::Inspected(_) => return Err(gone("the hook host answered another question".to_owned())),
+            Heard::Ask(number, ask) => (number, ask),
+        };
+        // While its question is being answered, the call may end, by its deadline or with the host, or give the question up for
+        // another.
         let (answer, opened) = tokio::select! {
             answer = doors.answer(ask) => answer,
-            heard = exchange.next() => match heard.map_err(gone)? {
-                Heard::Done(run) => return Ok(*run),
-                Heard::Inspected(_) | Heard::Ask(_) => return Err(odd()),
-            },
+            heard = exchange.next() => {
+                next = Some(heard.map_err(gone)?);
+                continue;
+            }
         };
-        let message = ToHost::Answer { id: exchange.id, answer };
+        let message = ToHost::Answer { id: exchange.id, number, answer };
         exchange.host.say(&message, opened).map_err(gone)?;
     }
 }
@@ -465,6 +470,7 @@ fn wire(call: &HookCall, left: Duration) -> Call {
         members: call.members.to_vec(),
         env: call.env.to_vec(),
         folders: writable.chain(folders).collect(),
+        probes: (*call.probes).clone(),
         timeout_ms: millis(call.timeout),
         left_ms: millis(left),
         memory: call.memory,

@@ -235,6 +235,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
@@ -290,5 +291,52 @@ mod tests {
         let body = vec![0; FRAME_MAX_BYTES];
         let sent = (0..10).take_while(|_| a.send(&body, None).is_ok()).count();
         assert!((3..=4).contains(&sent), "{sent}");
+    }
+
+    /// Everything that an inbox makes of bytes that arrive in pieces.
+    fn taken(bytes: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, bool) {
+        let (mut inbox, mut bodies, mut from) = (Inbox::default(), Vec::new(), 0);
+        for cut in cuts.iter().copied().chain([bytes.len()]) {
+            let to = cut.clamp(from, bytes.len());
+            inbox.bytes.extend_from_slice(&bytes[from..to]);
+            from = to;
+            loop {
+                match inbox.take() {
+                    Ok(Some(frame)) => bodies.push(frame.body),
+                    Ok(None) => break,
+                    Err(_) => return (bodies, false),
+                }
+            }
+        }
+        (bodies, true)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_the_same_however_they_are_cut(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..8),
+            mut cuts in prop::collection::vec(0_usize..900, 0..30),
+        ) {
+            cuts.sort_unstable();
+            let framed = |body: &Vec<u8>| {
+                let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+                [&length[..], &[0; 4], body].concat()
+            };
+            let bytes: Vec<u8> = bodies.iter().flat_map(framed).collect();
+            prop_assert_eq!(taken(&bytes, &cuts), (bodies, true));
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_an_error(
+            heads in prop::collection::vec((prop_oneof![0_u32..40, any::<u32>()], prop_oneof![0_u32..3, any::<u32>()]), 0..6),
+            filling in prop::collection::vec(any::<u8>(), 0..60),
+            mut cuts in prop::collection::vec(0_usize..300, 0..10),
+        ) {
+            cuts.sort_unstable();
+            let head = |(length, count): &(u32, u32)| [&length.to_le_bytes()[..], &count.to_le_bytes(), &filling].concat();
+            let bytes: Vec<u8> = heads.iter().flat_map(head).collect();
+            let (bodies, _) = taken(&bytes, &cuts);
+            prop_assert!(bodies.iter().map(|body| body.len() + HEAD_BYTES).sum::<usize>() <= bytes.len());
+        }
     }
 }

@@ -17,6 +17,7 @@ mod host;
 mod http;
 mod needs;
 mod process;
+mod target;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::model::{Check, CheckResult, HealthStatus};
 pub use client::{HookRun, Hooks, HooksConfig, NotAdmitted, Outside};
 pub use exec::{ExecCheck, ExecOutcome, ExecRun};
 pub use host::{run_compiler, run_host};
-pub use needs::missing_grants;
+pub use needs::{missing_grants, unread_probes};
 pub use wire::{Form, Inspected, Level, LogLine};
 
 /// Longest message of a result, in bytes.

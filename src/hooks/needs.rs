@@ -1,8 +1,8 @@
 //! What a module's imports tell of the grants that it will ask for: pure.
 
 use super::doors::allow_line;
-use super::wire::Inspected;
-use crate::model::{Grants, HookKind};
+use super::wire::{Form, Inspected};
+use crate::model::{Grants, HookKind, Probes};
 
 /// The interfaces that tools for dynamic languages import as a whole, used or not.
 const ALL: [&str; 7] = ["log", "config", "census", "probe", "exec", "files", "clock"];
@@ -47,10 +47,23 @@ pub fn missing_grants(kind: HookKind, inspected: &Inspected, grants: &Grants) ->
     out
 }
 
+/// Why a module takes no `probes`: only a command finds their answers, in its input.
+pub fn unread_probes(kind: HookKind, inspected: &Inspected, probes: &Probes) -> Option<String> {
+    let unread = inspected.form == Form::Component && !probes.is_empty();
+    let why = || {
+        format!(
+            "it is a component, and would never see the answers to the `probes` of `[hooks.{}]`: those are in the input of a \
+             WASI command; a component asks by itself, with `probe` of `tagfall:hooks` and  allow = {{ net = [\"HOST:PORT\"] }}",
+            kind.name()
+        )
+    };
+    unread.then(why)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::wire::Form;
     use super::*;
+    use crate::model::Probe;
 
     fn inspected(imports: &[&str]) -> Inspected {
         let imports = imports.iter().map(|import| format!("tagfall:hooks/{}", import.replace('#', "@0.1.0#"))).collect();
@@ -78,5 +91,15 @@ mod tests {
     fn a_module_that_imports_everything_says_nothing_by_it() {
         let all = ["log#log", "config#get", "census#me", "probe#http", "exec#run", "files#write", "clock#sleep-ms"];
         assert_eq!(missing_grants(HookKind::Init, &inspected(&all), &Grants::default()), [""; 0]);
+    }
+
+    #[test]
+    fn probes_are_for_commands() {
+        let component = inspected(&["probe#http"]);
+        let command = Inspected { form: Form::Command, ..component.clone() };
+        let probes = Probes::from([("web".to_owned(), Probe::Http { url: "http://a/".to_owned() })]);
+        assert!(unread_probes(HookKind::Init, &component, &probes).is_some_and(|why| why.contains("`[hooks.init]`")));
+        assert_eq!(unread_probes(HookKind::Init, &component, &Probes::new()), None);
+        assert_eq!(unread_probes(HookKind::Init, &command, &probes), None);
     }
 }

@@ -29,7 +29,7 @@ const WORDS_MAX_BYTES: usize = 4 << 10;
 
 /// What a call hears.
 pub(super) enum Heard {
-    Ask(Ask),
+    Ask(u32, Ask),
     Done(Box<Run>),
     Inspected(Option<Result<Inspected, String>>),
 }
@@ -211,7 +211,7 @@ impl Host {
 
     fn route(&self, body: &[u8]) {
         let (id, heard) = match postcard::from_bytes(body) {
-            Ok(FromHost::Ask { id, ask }) => (id, Heard::Ask(ask)),
+            Ok(FromHost::Ask { id, number, ask }) => (id, Heard::Ask(number, ask)),
             Ok(FromHost::Done { id, run }) => (id, Heard::Done(run)),
             Ok(FromHost::Inspected { id, result }) => (id, Heard::Inspected(result)),
             // It was ready once; and what is no message is nobody's.
@@ -238,7 +238,7 @@ impl Exchange {
     /// The next word; an error says why there is none any more.
     pub(super) async fn next(&mut self) -> Result<Heard, String> {
         let heard = self.heard.recv().await;
-        self.over = !matches!(heard, Some(Heard::Ask(_)));
+        self.over = !matches!(heard, Some(Heard::Ask(..)));
         heard.ok_or_else(|| self.host.gone().unwrap_or_else(|| "the hook host is gone".to_owned()))
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, HookAnswer, HookContext, HookInput, HookKind, HookMember};
+use crate::model::{Digest, HookAnswer, HookContext, HookInput, HookKind, HookMember, Probes};
 
 /// To the host.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub(super) enum ToHost {
     Call { id: u64, call: Box<Call> },
     /// Nobody waits for it any more.
     Cancel { id: u64 },
-    /// The answer to a question of a call; an opened file or connection comes with it.
-    Answer { id: u64, answer: Answer },
+    /// The answer to a question of a call, by the question's number; an opened file or connection comes with it.
+    Answer { id: u64, number: u32, answer: Answer },
 }
 
 /// One call, as the host needs it.
@@ -38,6 +38,8 @@ pub(super) struct Call {
     pub(super) env: Vec<(String, String)>,
     /// Folders that a command finds opened, and whether it may write there.
     pub(super) folders: Vec<(String, bool)>,
+    /// What is asked before a command begins.
+    pub(super) probes: Probes,
     /// How long it may take by its group's file.
     pub(super) timeout_ms: u32,
     /// What is left of that.
@@ -57,8 +59,8 @@ pub(super) enum FromHost {
     },
     /// What a module is, or why it cannot be run; nothing where it was not looked at.
     Inspected { id: u64, result: Option<Result<Inspected, String>> },
-    /// A question of a call.
-    Ask { id: u64, ask: Ask },
+    /// A question of a call. One that comes before the last was answered takes its place.
+    Ask { id: u64, number: u32, ask: Ask },
     /// How a call went.
     Done { id: u64, run: Box<Run> },
 }
@@ -150,6 +152,8 @@ impl Level {
 pub(super) enum Ask {
     /// A connection.
     Connect { to: Target, timeout_ms: u32 },
+    /// The connection of whichever of the call's probes has one first, or has none: all are made at the first question.
+    Probe { timeout_ms: u32 },
     /// A command of `allow.exec`.
     Exec { name: String, timeout_ms: u32 },
     /// A file or folder, opened.
@@ -194,6 +198,8 @@ pub(super) enum Answer {
     Done,
     /// A command ended.
     Exit { code: Option<i32>, signal: Option<String>, output: Vec<u8> },
+    /// A probe's connection comes with it, or there is none.
+    Probe { name: String, failed: Option<(Code, String)> },
     /// It was not done: a word for programs and a sentence for people.
     Refused { code: Code, message: String },
 }
@@ -260,7 +266,8 @@ mod tests {
         #[test]
         fn a_message_that_is_cut_or_changed_is_another_or_none(at in 0_usize..200, flip in 1_u8..) {
             let path = "/etc/web/app.conf".repeat(8);
-            let mut bytes = postcard::to_stdvec(&FromHost::Ask { id: 7, ask: Ask::Write { path, data: vec![1; 40] } }).unwrap();
+            let ask = Ask::Write { path, data: vec![1; 40] };
+            let mut bytes = postcard::to_stdvec(&FromHost::Ask { id: 7, number: 1, ask }).unwrap();
             drop(postcard::from_bytes::<FromHost>(&bytes[..at.min(bytes.len())]));
             let at = at % bytes.len();
             bytes[at] ^= flip;

@@ -188,7 +188,7 @@ pub(crate) static UPDATE: Shape = Shape {
 /// One shape per hook, so that messages name the one that is meant.
 macro_rules! hooks {
     ($($shape:ident $name:literal $table:literal;)+) => {
-        $(static $shape: Shape = Shape { name: $table, keys: &[MODULE, HOOK_TIMEOUT, MEMORY, ARGS, ALLOW] };)+
+        $(static $shape: Shape = Shape { name: $table, keys: &[MODULE, HOOK_TIMEOUT, MEMORY, ARGS, ALLOW, PROBES] };)+
         pub(crate) static HOOKS: Shape = Shape {
             name: "[hooks]",
             keys: &[
@@ -216,6 +216,8 @@ const HOOK_TIMEOUT: Key = Key::new("timeout", Kind::Duration { min: "1ms", max: 
 const MEMORY: Key = Key::new("memory", Kind::Size { min: "64KiB", max: "4GiB" }, "Memory of the module.").default("64MiB");
 const ARGS: Key = Key::new("args", Kind::Data, "Handed to the hook as data.");
 const ALLOW: Key = Key::new("allow", Kind::Table(&GRANTS), "What the hook may reach; left out: nothing.");
+const BY_NAME: Kind = Kind::Map { keys: Text::Identifier, of: &Kind::Table(&PROBE) };
+const PROBES: Key = Key::new("probes", BY_NAME, "What is asked before a WASI command begins; the answers are in its input.");
 
 static HEALTH_CHECK: Shape = Shape {
     name: "[hooks.health-check]",
@@ -229,6 +231,7 @@ static HEALTH_CHECK: Shape = Shape {
         MEMORY,
         ARGS,
         ALLOW,
+        PROBES,
     ],
 };
 
@@ -247,6 +250,20 @@ static GRANTS: Shape = Shape {
             "exec",
             Kind::Map { keys: Text::Identifier, of: &COMMAND },
             "Fixed commands, by the name it asks for them with.",
+        ),
+    ],
+};
+
+pub(crate) static PROBE: Shape = Shape {
+    name: "a probe",
+    keys: &[
+        Key::new("url", Kind::Text(Text::HttpUrl), "Asked for with GET; a redirect is not followed."),
+        Key::new("address", Kind::Text(Text::Reach), "Connected to, instead of a URL."),
+        Key::new("send", Kind::Text(Text::Content), "What is sent to the address.").also(&["write", "data"]),
+        Key::new(
+            "until",
+            Kind::Integer { min: 0, max: 65_536 },
+            "So many bytes are waited for; left out: whatever comes first, where something was sent.",
         ),
     ],
 };

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Check, Grants, Hook, HookKind};
+use crate::model::{Check, Grants, Hook, HookKind, Probe, Probes};
 
 use super::check::{self, Missing};
 use super::diagnostic::{Report, did_you_mean};
 use super::folder::Folder;
 use super::group::ordered;
-use super::group_keys::{EXEC_ARGS, FILE_ARGS, HTTP_ARGS, TCP_ARGS};
+use super::group_keys::{EXEC_ARGS, FILE_ARGS, HTTP_ARGS, PROBE, TCP_ARGS};
 use super::node::{Node, Table};
 use super::read::Fields;
 use super::shape::Shape;
@@ -16,6 +16,9 @@ use super::shape::Shape;
 /// The checks that need no module.
 const BUILTINS: [(&str, &Shape); 4] =
     [("builtin:http", &HTTP_ARGS), ("builtin:tcp", &TCP_ARGS), ("builtin:file", &FILE_ARGS), ("builtin:exec", &EXEC_ARGS)];
+
+/// Probes of one hook: each is a connection of every call.
+const PROBES_MAX: usize = 16;
 
 /// Builds all hooks of a group.
 pub(crate) fn build(report: &mut Report, group: Fields<'_>, folder: &Folder<'_>) -> BTreeMap<HookKind, Hook> {
@@ -46,7 +49,51 @@ fn hook(report: &mut Report, kind: HookKind, fields: Fields<'_>, node: &Node, fo
         }
     }
     let failures = if is_check { fields.value("failures") } else { 1 };
-    Some(Hook { check: check?, interval, timeout, failures, memory: fields.value("memory"), args, allow })
+    let probes = probes(report, fields);
+    let check = check?;
+    if let (Some(at), false) = (fields.node("probes"), matches!(check, Check::Module(_))) {
+        let hint = Some("a built-in check asks by itself".to_owned());
+        report.error_with(at.at, format!("`probes` in {} are for modules", fields.shape.name), hint);
+    }
+    Some(Hook { check, interval, timeout, failures, memory: fields.value("memory"), args, allow, probes })
+}
+
+fn probes(report: &mut Report, fields: Fields<'_>) -> Probes {
+    let Some((node, table)) = fields.node("probes").and_then(|node| Some((node, node.table()?))) else { return Probes::new() };
+    if table.0.len() > PROBES_MAX {
+        let message = format!("`probes` in {} has {} of them, more than {PROBES_MAX}", fields.shape.name, table.0.len());
+        report.error(node.at, message);
+    }
+    let named = table.0.iter().filter(|(_, entry)| entry.node.table().is_some());
+    named.filter_map(|(name, entry)| Some((name.clone(), probe(report, name, &entry.node)?))).collect()
+}
+
+/// One of `url` and `address`, and what goes with it.
+fn probe(report: &mut Report, name: &str, node: &Node) -> Option<Probe> {
+    let fields = Fields::new(&PROBE, Some(node));
+    let name = name.escape_debug();
+    match (fields.node("url"), fields.node("address")) {
+        (Some(_), Some(address)) => {
+            report.error(address.at, format!("`url` and `address` cannot both stand in the probe `{name}`"));
+            None
+        }
+        (None, None) => {
+            let hint = Some("url = \"http://127.0.0.1:8080/healthz\"".to_owned());
+            report.error_with(node.at, format!("the probe `{name}` has neither `url` nor `address`"), hint);
+            None
+        }
+        (Some(_), None) => {
+            for key in ["send", "until"] {
+                if let Some(found) = fields.node(key) {
+                    report.error(found.at, format!("`{key}` of the probe `{name}` goes with `address`, not with `url`"));
+                }
+            }
+            Some(Probe::Http { url: fields.get("url")? })
+        }
+        (None, Some(_)) => {
+            Some(Probe::Stream { address: fields.get("address")?, send: fields.value("send"), until: fields.get("until") })
+        }
+    }
 }
 
 fn grants(fields: Fields<'_>) -> Grants {

@@ -373,6 +373,30 @@ pub struct Hook {
     pub args: serde_json::Value,
     /// What it may reach.
     pub allow: Grants,
+    /// What is asked before a command begins, by the names that its input has the answers under.
+    pub probes: Probes,
+}
+
+/// Probes of a hook, by name; strings in them are templates.
+pub type Probes = BTreeMap<String, Probe>;
+
+/// A question to a service.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Probe {
+    /// A GET, of which no redirect is followed.
+    Http {
+        /// `http://HOST[:PORT]/PATH`.
+        url: String,
+    },
+    /// A connection.
+    Stream {
+        /// `HOST:PORT` or `unix:/PATH`.
+        address: String,
+        /// What is sent.
+        send: String,
+        /// So many bytes are waited for; `None` = whatever comes first, where something was sent.
+        until: Option<u32>,
+    },
 }
 
 /// What a hook runs: a module of the group's folder, or a built-in check with its arguments checked.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CheckResult, Digest, Exit, Grants, GroupName, HealthStatus, HookKind, Launch, ObjectId, PublicationId, TagName};
+use super::{
+    CheckResult, Digest, Exit, Grants, GroupName, HealthStatus, HookKind, Launch, ObjectId, Probes, PublicationId, TagName,
+};
 
 /// A hook of a group that is a module, ready to be called: everything that is the same for all of its calls.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,8 @@ pub struct HookModule {
     pub config_json: Arc<str>,
     /// What it may reach; templates rendered.
     pub grants: Arc<Grants>,
+    /// What is asked before a command begins; templates rendered.
+    pub probes: Arc<Probes>,
     /// Values of `allow.env`.
     pub env: Arc<[(String, String)]>,
     /// What its service is started with; its commands are run alike.
@@ -173,6 +177,8 @@ pub struct HookCall {
     pub members: Arc<[HookMember]>,
     /// What it may reach; templates rendered.
     pub grants: Arc<Grants>,
+    /// What is asked before a command begins; templates rendered.
+    pub probes: Arc<Probes>,
     /// Values of `allow.env`.
     pub env: Arc<[(String, String)]>,
     /// Of the whole call.

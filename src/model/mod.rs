@@ -17,7 +17,7 @@ pub use bounds::{CAPABILITIES, is_below_or_same, may_be_published};
 pub use condition::{Condition, ConditionKind, Reason, Truth};
 pub use group::{
     Backoff, Bind, BindMode, Check, ConfigFile, Container, Count, Grants, Group, Hardening, Hook, HookKind, Limits, Mount,
-    OnFailure, OnUnhealthy, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
+    OnFailure, OnUnhealthy, Probe, Probes, Ready, Reload, Service, ServiceKind, Strategy, Templates, Topology, Update,
 };
 pub use hook::{
     HookAction, HookAnswer, HookCall, HookContext, HookFailed, HookFailure, HookInput, HookMember, HookModule, HookOrder,

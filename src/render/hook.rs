@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::engine::{RenderError, render_text};
-use crate::model::{Grants, Hook, HookKind, Templates};
+use crate::model::{Grants, Hook, HookKind, Probe, Probes, Templates};
 
 /// What of the data a hook sees.
 const SNAPSHOT: [&str; 8] = ["cfg", "svc", "sys", "bind", "pkg", "mount", "release", "member"];
@@ -17,6 +17,8 @@ pub struct RenderedHook {
     pub args: Value,
     /// `allow`.
     pub grants: Grants,
+    /// `probes`.
+    pub probes: Probes,
 }
 
 /// Renders every string of a hook that is a template; every error is listed.
@@ -39,7 +41,18 @@ pub fn render_hook(kind: HookKind, hook: &Hook, data: &Value, mode: Templates) -
     let exec: BTreeMap<String, Vec<String>> =
         hook.allow.exec.iter().map(|(name, argv)| (name.clone(), list(&format!("exec.{name}"), argv))).collect();
     let grants = Grants { net, read, write, env: hook.allow.env.clone(), exec };
-    if errors.is_empty() { Ok(RenderedHook { args, grants }) } else { Err(errors) }
+    let probes = hook.probes.iter().map(|(name, declared)| (name.clone(), probe(name, declared, &mut text))).collect();
+    if errors.is_empty() { Ok(RenderedHook { args, grants, probes }) } else { Err(errors) }
+}
+
+fn probe(name: &str, declared: &Probe, text: &mut impl FnMut(String, &str) -> String) -> Probe {
+    let mut text = |key: &str, template: &str| text(format!("probes.{name}.{key}"), template);
+    match declared {
+        Probe::Http { url } => Probe::Http { url: text("url", url) },
+        Probe::Stream { address, send, until } => {
+            Probe::Stream { address: text("address", address), send: text("send", send), until: *until }
+        }
+    }
 }
 
 fn value(declared: &Value, key: &str, text: &mut impl FnMut(String, &str) -> String) -> Value {
@@ -83,14 +96,21 @@ mod tests {
                 exec: BTreeMap::from([("x".to_owned(), vec!["/bin/x".to_owned(), port.to_owned()])]),
                 ..Grants::default()
             },
+            probes: Probes::from([
+                ("web".to_owned(), Probe::Http { url: format!("http://a:{port}/") }),
+                ("raw".to_owned(), Probe::Stream { address: format!("a:{port}"), send: port.to_owned(), until: Some(1) }),
+            ]),
         };
         let data = json!({ "cfg": { "port": 80 }, "own": 1 });
         let rendered = render_hook(HookKind::Init, &hook("{{cfg.port}}"), &data, Templates::Strict).unwrap();
         assert_eq!(rendered.args, json!({ "url": "http://127.0.0.1:80/", "deep": [{ "n": 1, "t": "80" }] }));
         assert_eq!(rendered.grants.net, ["127.0.0.1:80"]);
         assert_eq!(rendered.grants.exec["x"], ["/bin/x", "80"]);
+        assert_eq!(rendered.probes["web"], Probe::Http { url: "http://a:80/".to_owned() });
+        let raw = Probe::Stream { address: "a:80".to_owned(), send: "80".to_owned(), until: Some(1) };
+        assert_eq!(rendered.probes["raw"], raw);
         let errors = render_hook(HookKind::Init, &hook("{{cfg.gone}}"), &data, Templates::Strict).unwrap_err();
-        assert_eq!(errors.len(), 4);
+        assert_eq!(errors.len(), 7);
         assert!(errors[0].to_string().contains("hooks.init.args"), "{}", errors[0]);
         assert_eq!(snapshot(&data), r#"{"cfg":{"port":80}}"#);
     }

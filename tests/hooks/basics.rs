@@ -108,3 +108,54 @@ async fn every_hook_is_found_and_called_by_its_name() {
     let why = "the module does not export `tagfall:hooks/pre-stop@0.1.0`";
     assert_eq!(missing, HookAnswer::Failed(HookFailure::new(HookFailed::Invalid, why)));
 }
+
+#[tokio::test]
+async fn the_same_resource_is_reached_through_every_interface_of_wasi() {
+    let stage = Stage::new();
+    let imports = "
+        (import \"wasi:io/poll@0.2.6\" \"[method]pollable.block\" (func $block (param i32)))
+        (import \"wasi:io/poll@0.2.6\" \"[resource-drop]pollable\" (func $drop_pollable (param i32)))
+        (import \"wasi:io/error@0.2.6\" \"[resource-drop]error\" (func $drop_error (param i32)))
+        (import \"wasi:io/streams@0.2.6\" \"[method]input-stream.blocking-read\" (func $read (param i32 i64 i32)))
+        (import \"wasi:io/streams@0.2.6\" \"[method]input-stream.subscribe\" (func $subscribe (param i32) (result i32)))
+        (import \"wasi:io/streams@0.2.6\" \"[method]output-stream.blocking-write-and-flush\" (func $write (param i32 i32 i32 i32)))
+        (import \"wasi:clocks/monotonic-clock@0.2.6\" \"subscribe-duration\" (func $timer (param i64) (result i32)))
+        (import \"wasi:cli/stdin@0.2.6\" \"get-stdin\" (func $stdin (result i32)))
+        (import \"wasi:cli/stdout@0.2.6\" \"get-stdout\" (func $stdout (result i32)))
+        (import \"wasi:cli/terminal-stdout@0.2.6\" \"get-terminal-stdout\" (func $terminal (param i32)))
+        (import \"wasi:sockets/tcp-create-socket@0.2.6\" \"create-tcp-socket\" (func $socket (param i32 i32)))
+        (import \"wasi:sockets/instance-network@0.2.6\" \"instance-network\" (func $network (result i32)))";
+    let interfaces = [
+        "io/poll",
+        "io/error",
+        "io/streams",
+        "clocks/monotonic-clock",
+        "cli/stdin",
+        "cli/stdout",
+        "cli/terminal-stdout",
+        "sockets/instance-network",
+        "sockets/tcp-create-socket",
+    ];
+    let world: String = interfaces.iter().map(|name| format!("import wasi:{name}@0.2.6;")).collect();
+    // There is no terminal, no socket and nothing to read, a stream's pollable is ready, a timer passes, and what is written is said.
+    let code = "(data (i32.const 1024) \"written\\n\")
+        (func (export \"tagfall:hooks/health-check@0.1.0#check\") (param $context i32) (result i32)
+          (call $terminal (i32.const 800))
+          (if (i32.load8_u (i32.const 800)) (then (unreachable)))
+          (drop (call $network))
+          (call $socket (i32.const 0) (i32.const 800))
+          (if (i32.ne (i32.load8_u (i32.const 800)) (i32.const 1)) (then (unreachable)))
+          (if (i32.ne (i32.load8_u (i32.const 804)) (i32.const 1)) (then (unreachable)))
+          (call $read (call $stdin) (i64.const 1) (i32.const 800))
+          (if (i32.ne (i32.load8_u (i32.const 804)) (i32.const 1)) (then (unreachable)))
+          (call $block (call $subscribe (call $stdin)))
+          (call $block (call $timer (i64.const 1000)))
+          (call $write (call $stdout) (i32.const 1024) (i32.const 8) (i32.const 800))
+          (if (i32.load8_u (i32.const 800)) (then (unreachable)))
+          (call $report (i32.const 0) (i32.const 1024) (i32.const 7)))";
+    let wasm = module::component(&format!("{world}export health-check;"), imports, code);
+    stage.admit(&wasm).await.unwrap();
+    let run = stage.check(&wasm, |_| {}).await;
+    assert_eq!(health(&run), (HealthStatus::Ok, "written"));
+    assert_eq!(run.log[0].message, "written");
+}

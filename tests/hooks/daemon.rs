@@ -54,9 +54,11 @@ fn a_module_decides_whether_a_service_is_healthy() {
         ("v1.1.0", "broken.wasm", b"no module".to_vec(), "not WebAssembly"),
         ("v1.2.0", "other.wasm", init_only(), "does not export `tagfall:hooks/health-check@0.1.0`"),
         ("v1.3.0", "wants.wasm", wants_files(), "would need  allow = { read = [\"/PATH\"] }"),
+        ("v1.3.1", "probed.wasm", module::says(0, "fine"), "would never see the answers to the `probes`"),
     ] {
+        let probes = if file == "probed.wasm" { "probes = { web = { url = \"http://127.0.0.1/\" } }" } else { "" };
         write(&repo, &format!("groups/web/hooks/{file}"), &bytes);
-        repo.write("groups/web/group.toml", &group(file, "")).release(tag);
+        repo.write("groups/web/group.toml", &group(file, probes)).release(tag);
         let status = wait_status(&supervisor, "the release is refused", |status| {
             let refused = status["refused"].as_array().into_iter().flatten();
             refused.into_iter().any(|refused| refused["tag"] == tag)

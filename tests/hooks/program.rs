@@ -66,3 +66,32 @@ fn grants_come_from_the_command_line_or_the_group() {
         assert!(out.contains(line), "{out}");
     }
 }
+
+#[test]
+fn a_commands_probes_come_from_the_group_or_the_command_line() {
+    let folder = common::temp_dir();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let group = folder.path().join("groups/web");
+    std::fs::create_dir_all(group.join("hooks")).unwrap();
+    std::fs::write(group.join("hooks/h.wasm"), module::command("", "(func (export \"_start\"))")).unwrap();
+    std::fs::write(group.join("hooks/c.wasm"), module::says(0, "fine")).unwrap();
+    let toml = |module: &str| {
+        let toml = format!(
+            "format = 1\n[placement]\nlabels = {{}}\n[config]\nport = {port}\n[hooks.health-check]\nmodule = \"hooks/{module}\"\n\
+             probes = {{ own = {{ address = \"127.0.0.1:{{{{cfg.port}}}}\" }} }}\n"
+        );
+        std::fs::write(group.join("group.toml"), toml).unwrap();
+    };
+    toml("h.wasm");
+    let asked = format!("asked    probe `own` at 127.0.0.1:{port}: done");
+    let (code, _, talk) = run(folder.path(), &["hook", "run", "groups/web/hooks/h.wasm", "--group", "groups/web"]);
+    assert!(code == Some(0) && talk.contains(&asked), "{talk}");
+    let probe = format!("own=127.0.0.1:{port}");
+    let (code, _, talk) = run(folder.path(), &["hook", "run", "groups/web/hooks/h.wasm", "--probe", &probe]);
+    assert!(code == Some(0) && talk.contains(&asked), "{talk}");
+    toml("c.wasm");
+    let (code, _, talk) = run(folder.path(), &["hook", "run", "groups/web/hooks/c.wasm", "--group", "groups/web"]);
+    assert_eq!(code, Some(1), "{talk}");
+    assert!(talk.contains("it is a component, and would never see the answers to the `probes`"), "{talk}");
+}

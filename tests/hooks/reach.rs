@@ -1,7 +1,6 @@
 //! What a hook reaches of the outside: exactly what it was granted, however it asks.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -60,27 +59,6 @@ fn getter(url: &str) -> Vec<u8> {
                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 800)) (call $tell_http (i32.const 800))"
         ),
     )
-}
-
-/// Answers every connection with the same bytes once it was sent something, then closes it.
-fn serve(answer: impl Fn(u16) -> Vec<u8> + Send + 'static) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let mut asked = [0; 1024];
-            if stream.read(&mut asked).is_ok_and(|count| count > 0) {
-                // Whoever asked may be gone.
-                drop(stream.write_all(&answer(port)));
-            }
-        }
-    });
-    port
-}
-
-fn ok_page(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 async fn with(stage: &Stage, wasm: &[u8], allow: Arc<Grants>) -> HookRun {

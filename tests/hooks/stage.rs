@@ -1,6 +1,8 @@
 //! A hook host of a test's own, and calls with everything left out that a test does not care about.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +85,7 @@ pub(crate) fn plain(wasm: &[u8]) -> HookCall {
         config_json: r#"{"cfg":{"port":8080,"name":"web"}}"#.into(),
         members: Arc::new([]),
         grants: Arc::default(),
+        probes: Arc::default(),
         env: Arc::new([]),
         timeout: LONG,
         memory: 16 << 20,
@@ -109,4 +112,26 @@ pub(crate) fn failed(run: &HookRun) -> (HookFailed, &str) {
         HookAnswer::Failed(failure) => (failure.reason, &failure.message),
         other @ (HookAnswer::Health { .. } | HookAnswer::Outcome { .. } | HookAnswer::Rank(_)) => panic!("{other:?}"),
     }
+}
+
+/// Answers every connection with the same bytes once it was sent something, then closes it.
+pub(crate) fn serve(answer: impl Fn(u16) -> Vec<u8> + Send + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut asked = [0; 1024];
+            if stream.read(&mut asked).is_ok_and(|count| count > 0) {
+                // Whoever asked may be gone.
+                drop(stream.write_all(&answer(port)));
+            }
+        }
+    });
+    port
+}
+
+/// A page of HTTP.
+pub(crate) fn ok_page(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }

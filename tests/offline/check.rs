@@ -194,3 +194,16 @@ fn a_tag_is_checked_as_a_supervisor_would() {
     ");
     assert!(folder.run(&["check", "config.git", "--tag", "v1.0.0"]).starts_with("exit 0\n"), "a bare repository has tags too");
 }
+
+#[test]
+fn templates_of_probes_are_checked() {
+    let folder = web();
+    folder.write("groups/web/hooks/h.wasm", "not looked into");
+    let hook = "[hooks.health-check]\nmodule = \"hooks/h.wasm\"\n[hooks.health-check.probes]\n\
+                a = { url = \"http://127.0.0.1:{{cfg.porto}}/\" }\nb = { address = \"127.0.0.1:{{cfg.port}}\", send = \"{{cfg.wrod}}\" }\n";
+    folder.write("groups/web/group.toml", &format!("{WEB}{hook}"));
+    let told = folder.run(&["check"]);
+    for words in ["`cfg.porto` is not set", "`cfg.wrod` is not set", "2 errors."] {
+        assert!(told.contains(words), "{told}");
+    }
+}

@@ -191,5 +191,6 @@ fn check() -> Hook {
         memory: 64 << 20,
         args: serde_json::json!({}),
         allow: Grants::default(),
+        probes: tagfall::model::Probes::new(),
     }
 }

@@ -120,6 +120,7 @@ pub(crate) fn modules(wanted: &Wanted) -> BTreeMap<HookKind, Arc<HookModule>> {
         args_json: "{}".into(),
         config_json: "{}".into(),
         grants: Arc::new(Grants::default()),
+        probes: Arc::default(),
         env: Arc::new([]),
         launch: None,
         timeout: std::time::Duration::from_secs(2),

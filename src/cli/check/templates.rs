@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{place, repository};
 use crate::manifest::{Diagnostic, Severity};
-use crate::model::{ConfigFile, Group, GroupName, ObjectId, TagName, Templates as Mode, TreeFile};
+use crate::model::{ConfigFile, Group, GroupName, ObjectId, Probe, TagName, Templates as Mode, TreeFile};
 use crate::render::{self, RenderError};
 use crate::source::Tree;
 
@@ -83,7 +83,8 @@ impl<'a> Templates<'a> {
             let key = format!("hooks.{}", kind.name());
             let allow = &hook.allow;
             let granted = json!({ "net": allow.net, "read": allow.read, "write": allow.write, "exec": allow.exec });
-            for (name, value) in [("args", &hook.args), ("allow", &granted)] {
+            let asked = hook.probes.iter().map(|(name, probe)| (name.clone(), probe_texts(probe))).collect();
+            for (name, value) in [("args", &hook.args), ("allow", &granted), ("probes", &Value::Object(asked))] {
                 let done = render::render_value(&format!("{key}.{name}"), value, data, group.templates);
                 errors.extend(done.err().unwrap_or_default());
             }
@@ -125,5 +126,13 @@ impl<'a> Templates<'a> {
             }
         }
         (own, 1, 1)
+    }
+}
+
+/// What of a probe may be a template, under its keys.
+fn probe_texts(probe: &Probe) -> Value {
+    match probe {
+        Probe::Http { url } => json!({ "url": url }),
+        Probe::Stream { address, send, until: _ } => json!({ "address": address, "send": send }),
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
     let (first, inside, whole, failed) = context.wait(async {
         let hooks = hooks();
         let inspected = hooks.admit(&wasm).await.map_err(|error| not_admitted(&args.module, error))?;
-        let call = args.setting.call(&args.module, &wasm, &inspected.hooks)?;
+        let call = args.setting.call(&args.module, &wasm, &inspected)?;
         let here = Here { wasm: &wasm, grants: &call.grants };
         let begun = Instant::now();
         let _ = hooks.call(&call, &here).await;

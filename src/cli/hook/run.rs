@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, CliError> {
         let begun = Instant::now();
         let inspected = hooks.admit(&wasm).await.map_err(|error| not_admitted(&args.module, error))?;
         let prepared = begun.elapsed();
-        let call = args.setting.call(&args.module, &wasm, &inspected.hooks)?;
+        let call = args.setting.call(&args.module, &wasm, &inspected)?;
         let run = hooks.call(&call, &Here { wasm: &wasm, grants: &call.grants }).await;
         if args.form.is_json() {
             let value = json!({

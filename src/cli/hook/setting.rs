@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use crate::cli::CliError;
 use crate::cli::render::input::{Input, Whole};
 use crate::cli::repository;
+use crate::hooks::{Inspected, unread_probes};
 use crate::model::{
-    Check, Digest, Grants, GroupName, Hook, HookCall, HookContext, HookInput, HookKind, HookMember, ObjectId, TagName,
+    Check, Digest, Grants, GroupName, Hook, HookCall, HookContext, HookInput, HookKind, HookMember, ObjectId, Probe, Probes,
+    TagName,
 };
 use crate::render;
 
@@ -31,6 +33,9 @@ pub(super) struct Setting {
     /// Grant something: `net=HOST:PORT`, `net=unix:PATH`, `read=PATH`, `write=PATH`, `env=NAME`, `exec=NAME=PROGRAM ARGUMENT …`
     #[arg(long, value_name = "GRANT", value_parser = grant)]
     allow: Vec<Grant>,
+    /// Ask something before a command begins; it reads the answer: `NAME=http://…`, `NAME=HOST:PORT` or `NAME=unix:/PATH`
+    #[arg(long, value_name = "PROBE", value_parser = probe)]
+    probe: Vec<(String, Probe)>,
     /// `args`, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = object)]
     args: Option<Value>,
@@ -91,22 +96,34 @@ fn grant(text: &str) -> Result<Grant, String> {
     }
 }
 
+fn probe(text: &str) -> Result<(String, Probe), String> {
+    let forms = "write NAME=http://HOST:PORT/PATH, NAME=HOST:PORT or NAME=unix:/PATH";
+    let (name, to) = text.split_once('=').filter(|(name, to)| !name.is_empty() && !to.is_empty()).ok_or(forms)?;
+    let probe = if to.contains("://") {
+        Probe::Http { url: to.to_owned() }
+    } else {
+        Probe::Stream { address: to.to_owned(), send: String::new(), until: None }
+    };
+    Ok((name.to_owned(), probe))
+}
+
 /// What a group says of a module.
 struct Declared {
     kind: HookKind,
     name: GroupName,
     args: Value,
     grants: Grants,
+    probes: Probes,
     timeout: Duration,
     memory: u64,
     snapshot: String,
 }
 
 impl Setting {
-    /// The call to make; `hooks` are those that the module is.
-    pub(super) fn call(&self, path: &Path, wasm: &[u8], hooks: &[HookKind]) -> Result<HookCall, CliError> {
+    /// The call to make of a module that was looked at.
+    pub(super) fn call(&self, path: &Path, wasm: &[u8], inspected: &Inspected) -> Result<HookCall, CliError> {
         let declared = self.group.as_deref().map(|folder| self.declared(folder, path)).transpose()?;
-        let only = || match hooks {
+        let only = || match inspected.hooks.as_slice() {
             [only] => *only,
             _ => HookKind::HealthCheck,
         };
@@ -125,6 +142,11 @@ impl Setting {
                 Grant::Env(name) => grants.env.push(name),
                 Grant::Exec(name, argv) => drop(grants.exec.insert(name, argv)),
             }
+        }
+        let mut probes = declared.as_ref().map(|declared| declared.probes.clone()).unwrap_or_default();
+        probes.extend(self.probe.iter().cloned());
+        if let Some(why) = unread_probes(kind, inspected, &probes) {
+            return Err(CliError::failed(format!("call `{}`", path.display()), repository::Words(why)));
         }
         let env = grants.env.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect();
         let args = self.args.clone().or(declared.as_ref().map(|declared| declared.args.clone()));
@@ -149,6 +171,7 @@ impl Setting {
             config_json: config.unwrap_or_else(|| "{}".to_owned()).into(),
             members: Arc::new([me]),
             grants: Arc::new(grants),
+            probes: Arc::new(probes),
             env,
             timeout: self.timeout.or(declared.as_ref().map(|declared| declared.timeout)).unwrap_or(TIMEOUT),
             memory: self.memory.map(|mib| mib << 20).or(declared.as_ref().map(|own| own.memory)).unwrap_or(MEMORY_BYTES),
@@ -185,6 +208,7 @@ impl Setting {
             kind: *kind,
             args: rendered.args,
             grants: rendered.grants,
+            probes: rendered.probes,
             timeout: hook.timeout,
             memory: hook.memory,
             snapshot: render::snapshot(&data),

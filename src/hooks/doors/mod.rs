@@ -4,6 +4,7 @@
 mod address;
 mod files;
 mod net;
+mod probes;
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::exec::ExecCheck;
 use super::wire::{Answer, Ask, Code, Target};
-use crate::model::{Exit, Grants, HookKind};
+use crate::model::{Exit, Grants, HookCall, HookKind, Probes};
 
 /// Bytes of output of a command that are handed on.
 const OUTPUT_MAX_BYTES: usize = 16 << 10;
@@ -24,6 +25,8 @@ pub(super) struct Doors<'a> {
     pub(super) kind: HookKind,
     pub(super) grants: &'a Grants,
     pub(super) exec: &'a dyn ExecCheck,
+    probes: &'a Probes,
+    probing: Option<probes::Probing>,
     /// What was refused for want of a grant, with the line to write.
     pub(super) denied: Vec<String>,
     /// What was asked for, in words, with how it went.
@@ -33,6 +36,14 @@ pub(super) struct Doors<'a> {
 /// Words of what a call did that are kept.
 const SEEN_MAX: usize = 256;
 
+impl<'a> Doors<'a> {
+    /// Nothing was asked yet.
+    pub(super) fn new(call: &'a HookCall, exec: &'a dyn ExecCheck) -> Self {
+        let (kind, grants, probes) = (call.kind(), &*call.grants, &*call.probes);
+        Self { kind, grants, exec, probes, probing: None, denied: Vec::new(), seen: Vec::new() }
+    }
+}
+
 impl Doors<'_> {
     /// Answers one question; what was opened comes beside the answer.
     pub(super) async fn answer(&mut self, ask: Ask) -> (Answer, Option<OwnedFd>) {
@@ -41,6 +52,7 @@ impl Doors<'_> {
                 let done = self.connect(&to, Duration::from_millis(u64::from(timeout_ms))).await;
                 (format!("connect to {}", net::shown(&to)), done)
             }
+            Ask::Probe { timeout_ms } => self.probe(Duration::from_millis(u64::from(timeout_ms))).await,
             Ask::Exec { name, timeout_ms } => {
                 let done = self.exec(&name, Duration::from_millis(u64::from(timeout_ms))).await;
                 (format!("run `{}`", name.escape_debug()), done)
@@ -65,8 +77,10 @@ impl Doors<'_> {
         };
         if self.seen.len() < SEEN_MAX {
             let how = match &done.0 {
-                Answer::Done | Answer::Exit { .. } => "done".to_owned(),
-                Answer::Refused { code, message } => format!("{}: {message}", code.word()),
+                Answer::Done | Answer::Exit { .. } | Answer::Probe { failed: None, .. } => "done".to_owned(),
+                Answer::Refused { code, message } | Answer::Probe { failed: Some((code, message)), .. } => {
+                    format!("{}: {message}", code.word())
+                }
             };
             self.seen.push(format!("{what}: {how}"));
         }
@@ -74,13 +88,37 @@ impl Doors<'_> {
     }
 
     async fn connect(&mut self, to: &Target, timeout: Duration) -> (Answer, Option<OwnedFd>) {
-        match tokio::time::timeout(timeout, net::connect(&self.grants.net, to)).await {
-            Ok(Ok(stream)) => (Answer::Done, Some(stream)),
-            Ok(Err(net::Refused::NotGranted(entry))) => {
-                (self.deny(&format!("may not reach {}", net::shown(to)), |grants| grants.net.push(entry)), None)
+        match net::connect_within(timeout, &self.grants.net, to).await {
+            Ok(stream) => (Answer::Done, Some(stream)),
+            Err(refused) => {
+                let (code, message) = self.not_connected(&net::shown(to), refused);
+                (Answer::Refused { code, message }, None)
             }
-            Ok(Err(net::Refused::Failed(code, message))) => (Answer::refused(code, message), None),
-            Err(_) => (Answer::refused(Code::Timeout, format!("no connection within {} ms", timeout.as_millis())), None),
+        }
+    }
+
+    /// The next connection of a probe; the first question begins all.
+    async fn probe(&mut self, timeout: Duration) -> (String, (Answer, Option<OwnedFd>)) {
+        let (probes, net) = (self.probes, &self.grants.net);
+        let probing = self.probing.get_or_insert_with(|| probes::Probing::begin(probes, net, timeout));
+        let Some(probes::Probed { name, to, outcome }) = probing.next().await else {
+            return ("probe once more".to_owned(), (Answer::refused(Code::NotFound, "there is no other probe"), None));
+        };
+        let what = format!("probe `{name}` at {to}");
+        let (failed, stream) = match outcome {
+            Ok(stream) => (None, Some(stream)),
+            Err(refused) => (Some(self.not_connected(&to, refused)), None),
+        };
+        (what, (Answer::Probe { name, failed }, stream))
+    }
+
+    /// Why there is no connection, as the answer says it.
+    fn not_connected(&mut self, to: &str, refused: net::Refused) -> (Code, String) {
+        match refused {
+            net::Refused::Failed(code, message) => (code, message),
+            net::Refused::NotGranted(entry) => {
+                (Code::Denied, self.denied(&format!("may not reach {to}"), |grants| grants.net.push(entry)))
+            }
         }
     }
 
@@ -124,13 +162,18 @@ impl Doors<'_> {
 
     /// Refuses for want of a grant, with the line that would give it.
     fn deny(&mut self, what: &str, add: impl FnOnce(&mut Grants)) -> Answer {
+        Answer::refused(Code::Denied, self.denied(what, add))
+    }
+
+    /// Notes what was refused, with the line that would give it.
+    fn denied(&mut self, what: &str, add: impl FnOnce(&mut Grants)) -> String {
         let mut grants = self.grants.clone();
         add(&mut grants);
         let message = format!("{what}: `[hooks.{}]` in group.toml would need  {}", self.kind.name(), allow_line(&grants));
         if self.denied.len() < SEEN_MAX && !self.denied.contains(&message) {
             self.denied.push(message.clone());
         }
-        Answer::refused(Code::Denied, message)
+        message
     }
 }
 

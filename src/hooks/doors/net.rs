@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use tokio::net::{TcpStream, UnixStream};
@@ -38,10 +39,25 @@ fn cut(text: &str) -> String {
 }
 
 /// Connects, where the grants let it.
-pub(super) async fn connect(grants: &[String], to: &Target) -> Result<OwnedFd, Refused> {
+async fn connect(grants: &[String], to: &Target) -> Result<OwnedFd, Refused> {
     match to {
         Target::Tcp { host, port } => tcp(grants, host, *port, to).await,
         Target::Unix { path } => unix(grants, path, to).await,
+    }
+}
+
+/// Connects, where the grants let it, or gives up.
+pub(super) async fn connect_within(timeout: Duration, grants: &[String], to: &Target) -> Result<OwnedFd, Refused> {
+    let late = || Refused::Failed(Code::Timeout, format!("no connection within {} ms", timeout.as_millis()));
+    tokio::time::timeout(timeout, connect(grants, to)).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The entry of `allow.net` that is made for a target.
+pub(super) fn grant(to: &Target) -> String {
+    match to {
+        Target::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        Target::Tcp { host, port } => format!("{host}:{port}"),
+        Target::Unix { path } => format!("unix:{path}"),
     }
 }
 
@@ -159,8 +175,6 @@ async fn unix(grants: &[String], path: &str, to: &Target) -> Result<OwnedFd, Ref
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::{TcpListener, UnixListener};
 
     use super::*;

@@ -99,10 +99,10 @@ pub(super) struct Line {
     questions: Arc<Questions>,
 }
 
-/// Questions that wait for their answers, by call: a guest can ask one at a time.
+/// Questions that wait for their answers, by call, each with its number: a guest can ask one at a time, and give up waiting.
 pub(super) struct Questions {
     pub(super) link: Arc<Framed>,
-    open: Mutex<HashMap<u64, oneshot::Sender<Answered>>>,
+    open: Mutex<HashMap<u64, (u32, oneshot::Sender<Answered>)>>,
 }
 
 /// An answer, and what was opened.
@@ -113,9 +113,15 @@ impl Questions {
         Self { link, open: Mutex::default() }
     }
 
-    pub(super) fn answer(&self, id: u64, answered: Answered) {
-        let waiting = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        if let Some(waiting) = waiting {
+    pub(super) fn answer(&self, id: u64, number: u32, answered: Answered) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer to a question that was given up is none to the next.
+        if open.get(&id).is_none_or(|(asked, _)| *asked != number) {
+            return;
+        }
+        let waiting = open.remove(&id);
+        drop(open);
+        if let Some((_, waiting)) = waiting {
             // It may have been ended meanwhile.
             let _ = waiting.send(answered);
         }
@@ -146,9 +152,9 @@ impl Line {
             return refused(Code::Denied, "a call may ask a thousand times, and has");
         }
         let (sender, receiver) = oneshot::channel();
-        self.questions.open.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id, sender);
+        self.questions.open.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id, (self.asked, sender));
         let forgets = Forgets(self);
-        let sent = postcard::to_stdvec(&FromHost::Ask { id: forgets.0.id, ask })
+        let sent = postcard::to_stdvec(&FromHost::Ask { id: forgets.0.id, number: forgets.0.asked, ask })
             .is_ok_and(|bytes| forgets.0.questions.link.send(&bytes, None).is_ok());
         if !sent {
             return refused(Code::Other, "the supervisor cannot be asked");
@@ -228,5 +234,27 @@ impl ResourceLimiter for Limits {
 
     fn memories(&self) -> usize {
         MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_to_a_question_that_was_given_up_is_none_to_the_next() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let questions = Arc::new(Questions::new(Arc::new(Framed::new(ours.into(), true).unwrap())));
+        let mut line = Line::new(7, questions.clone());
+        let ask = || Ask::Exec { name: "x".to_owned(), timeout_ms: 0 };
+        assert!(tokio::time::timeout(Duration::from_millis(1), line.ask(ask())).await.is_err());
+        let next = line.ask(ask());
+        let answers = async {
+            tokio::task::yield_now().await;
+            questions.answer(7, 1, (Answer::refused(Code::Other, "the first"), None));
+            questions.answer(7, 2, (Answer::Done, None));
+        };
+        let ((answer, _), ()) = tokio::join!(next, answers);
+        assert_eq!(answer, Answer::Done);
     }
 }

@@ -81,7 +81,7 @@ impl exec::Host for Guest {
         Ok(match self.line.ask(Ask::Exec { name, timeout_ms }).await.0 {
             Answer::Exit { code, signal, output } => Ok(exec::Exit { status: exec::ExitStatus { code, signal }, output }),
             Answer::Refused { code, message } => error(code, message),
-            Answer::Done => error(Code::Other, "the supervisor answered another question".to_owned()),
+            Answer::Done | Answer::Probe { .. } => error(Code::Other, "the supervisor answered another question".to_owned()),
         })
     }
 }
@@ -122,7 +122,9 @@ impl Guest {
         match self.line.ask(Ask::Open { path, how }).await {
             (Answer::Done, Some(opened)) => Ok(opened),
             (Answer::Refused { code, message }, _) => Err(file_error(code, message)),
-            (Answer::Done | Answer::Exit { .. }, _) => Err(file_error(Code::Other, "nothing was opened".to_owned())),
+            (Answer::Done | Answer::Exit { .. } | Answer::Probe { .. }, _) => {
+                Err(file_error(Code::Other, "nothing was opened".to_owned()))
+            }
         }
     }
 
@@ -130,7 +132,9 @@ impl Guest {
         match self.line.ask(ask).await.0 {
             Answer::Done => Ok(()),
             Answer::Refused { code, message } => Err(file_error(code, message)),
-            Answer::Exit { .. } => Err(file_error(Code::Other, "the supervisor answered another question".to_owned())),
+            Answer::Exit { .. } | Answer::Probe { .. } => {
+                Err(file_error(Code::Other, "the supervisor answered another question".to_owned()))
+            }
         }
     }
 }

@@ -166,7 +166,7 @@ impl Host {
                     call.abort();
                 }
             }
-            ToHost::Answer { id, answer } => self.questions.answer(id, (answer, frame.descriptor)),
+            ToHost::Answer { id, number, answer } => self.questions.answer(id, number, (answer, frame.descriptor)),
         }
         Ok(())
     }

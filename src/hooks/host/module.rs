@@ -90,6 +90,7 @@ impl Linkers {
         for version in wasi_versions(engine, component)? {
             wasi::link(&mut linker, &version).map_err(|error| words(&error))?;
         }
+        wasi::resources(&mut linker, engine, component).map_err(|error| words(&error))?;
         // Only WASI's are left: what is not served ends a call that needs it.
         linker.define_unknown_imports_as_traps(component).map_err(|error| words(&error))?;
         let pre = linker.instantiate_pre(component).map_err(|error| format!("it does not link: {}", words(&error)))?;

@@ -21,9 +21,12 @@ use crate::hooks::wire::{Answer, Ask, BODY_MAX_BYTES, Code, Target};
 const REDIRECTS_MAX: usize = 5;
 /// So much of the head of an answer is taken.
 const HEAD_MAX_BYTES: usize = 32 << 10;
-const DEFAULT_PORT: u16 = 80;
 
-type Error = probe::ProbeError;
+pub(super) type Error = probe::ProbeError;
+
+fn refused((code, message): (Code, String)) -> Error {
+    error(code, message)
+}
 
 fn error(code: Code, message: impl Into<String>) -> Error {
     Error { code: code.word().to_owned(), message: message.into() }
@@ -48,7 +51,7 @@ impl probe::Host for Guest {
         let until_time = Instant::now() + bound;
         Ok(match self.connect(Target::Tcp { host, port }, bound).await {
             Ok(stream) => match tcp_stream(stream) {
-                Ok(stream) => exchange(stream, &send, until, until_time).await,
+                Ok(stream) => exchange(stream, &send, bytes(until), until_time).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -66,7 +69,7 @@ impl probe::Host for Guest {
         let until_time = Instant::now() + bound;
         Ok(match self.connect(Target::Unix { path }, bound).await {
             Ok(stream) => match UnixStream::from_std(stream.into()) {
-                Ok(stream) => exchange(stream, &send, until, until_time).await,
+                Ok(stream) => exchange(stream, &send, bytes(until), until_time).await,
                 Err(cause) => Err(error(Code::Other, cause.to_string())),
             },
             Err(error) => Err(error),
@@ -80,7 +83,7 @@ impl Guest {
         match self.line.ask(Ask::Connect { to, timeout_ms }).await {
             (Answer::Done, Some(stream)) => Ok(stream),
             (Answer::Refused { code, message }, _) => Err(error(code, message)),
-            (Answer::Done | Answer::Exit { .. }, _) => Err(error(Code::Other, "nothing was connected")),
+            (Answer::Done | Answer::Exit { .. } | Answer::Probe { .. }, _) => Err(error(Code::Other, "nothing was connected")),
         }
     }
 }
@@ -89,24 +92,28 @@ fn late(bound: Duration) -> Error {
     error(Code::Timeout, format!("no answer within {} ms", bound.as_millis()))
 }
 
-fn tcp_stream(stream: OwnedFd) -> Result<TcpStream, Error> {
+fn bytes(until: u32) -> (usize, usize) {
+    let wanted = (until as usize).min(BODY_MAX_BYTES);
+    (wanted, wanted)
+}
+
+pub(super) fn tcp_stream(stream: OwnedFd) -> Result<TcpStream, Error> {
     TcpStream::from_std(stream.into()).map_err(|cause| error(Code::Other, cause.to_string()))
 }
 
-/// Sends, then reads until there is enough.
-async fn exchange(
+/// Sends, then reads until there is enough: so many bytes, of which no more than the second number are taken.
+pub(super) async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     send: &[u8],
-    until: u32,
+    (enough, most): (usize, usize),
     until_time: Instant,
 ) -> Result<Vec<u8>, Error> {
-    let wanted = (until as usize).min(BODY_MAX_BYTES);
     let mut got = Vec::new();
     let talk = async {
         stream.write_all(send).await?;
         let mut part = [0; 4096];
-        while got.len() < wanted {
-            let room = part.len().min(wanted - got.len());
+        while got.len() < enough {
+            let room = part.len().min(most - got.len());
             let count = stream.read(&mut part[..room]).await?;
             if count == 0 {
                 break;
@@ -131,13 +138,13 @@ async fn http(guest: &mut Guest, request: probe::Request) -> Result<probe::Respo
         return Err(error(Code::TooLarge, format!("a body of {} bytes is more than {BODY_MAX_BYTES}", body.len())));
     }
     let body = Bytes::from(body);
-    let mut uri: Uri = request.url.parse().map_err(|cause| error(Code::Invalid, format!("`{}`: {cause}", request.url)))?;
+    let mut uri = Target::url(&request.url).map_err(refused)?;
     for _ in 0..=REDIRECTS_MAX {
-        let (host, port) = place(&uri)?;
+        let to = Target::of_url(&uri).map_err(refused)?;
         let bound = guest.left(request.timeout_ms);
         // Each hop is asked for anew: the supervisor holds it against the grants like the first.
-        let stream = tcp_stream(guest.connect(Target::Tcp { host, port }, bound).await?)?;
-        let response = one(stream, &method, &uri, &request.headers, body.clone()).await?;
+        let stream = tcp_stream(guest.connect(to, bound).await?)?;
+        let (response, _) = one(stream, &method, &uri, &request.headers, body.clone(), WHOLE).await?;
         let goes_on = matches!(method, Method::GET | Method::HEAD) && response.status().is_redirection();
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         match location.filter(|_| goes_on) {
@@ -146,17 +153,6 @@ async fn http(guest: &mut Guest, request: probe::Request) -> Result<probe::Respo
         }
     }
     Err(error(Code::Other, format!("it redirects more than {REDIRECTS_MAX} times")))
-}
-
-fn place(uri: &Uri) -> Result<(String, u16), Error> {
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(error(Code::Tls, "there is no TLS here: only `http://` URLs can be asked")),
-        _ => return Err(error(Code::Invalid, "only `http://` URLs can be asked")),
-    }
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| error(Code::Invalid, "the URL names no host"))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok((host, uri.port_u16().unwrap_or(DEFAULT_PORT)))
 }
 
 /// Where a redirect leads: an absolute URL, or a path on the same host.
@@ -171,14 +167,25 @@ fn follow(from: &Uri, location: &str) -> Result<Uri, Error> {
     Uri::builder().scheme("http").authority(authority).path_and_query(path).build().map_err(|_| bad())
 }
 
-/// One request and the head of its answer; the body is still to be read.
-async fn one(
+/// How much of a body is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) most: usize,
+    /// Whether more is left unread, and not an error.
+    pub(super) cut: bool,
+}
+
+const WHOLE: Taken = Taken { most: BODY_MAX_BYTES, cut: false };
+
+/// One request and its answer, and whether that was cut.
+pub(super) async fn one(
     stream: TcpStream,
     method: &Method,
     uri: &Uri,
     headers: &[(String, String)],
     body: Bytes,
-) -> Result<Response<Bytes>, Error> {
+    taken: Taken,
+) -> Result<(Response<Bytes>, bool), Error> {
     let builder = http1::Builder::new().max_buf_size(HEAD_MAX_BYTES).clone();
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|cause| failed(&cause))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -194,7 +201,7 @@ async fn one(
     let request = request.map_err(|cause| error(Code::Invalid, cause.to_string()))?;
     let mut answer = pin!(async {
         let response = sender.send_request(request).await.map_err(|cause| failed(&cause))?;
-        whole(response).await
+        whole(response, taken).await
     });
     // The connection makes progress only while it is polled.
     tokio::select! {
@@ -203,18 +210,23 @@ async fn one(
     }
 }
 
-async fn whole(response: Response<Incoming>) -> Result<Response<Bytes>, Error> {
+async fn whole(response: Response<Incoming>, taken: Taken) -> Result<(Response<Bytes>, bool), Error> {
     let (head, mut body) = response.into_parts();
-    let mut content = Vec::new();
+    let (mut content, mut cut) = (Vec::new(), false);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|cause| failed(&cause))?;
         let Some(data) = frame.data_ref() else { continue };
-        if content.len() + data.len() > BODY_MAX_BYTES {
-            return Err(error(Code::TooLarge, format!("the answer is longer than {BODY_MAX_BYTES} bytes")));
+        let room = taken.most - content.len();
+        if data.len() > room && !taken.cut {
+            return Err(error(Code::TooLarge, format!("the answer is longer than {} bytes", taken.most)));
         }
-        content.extend_from_slice(data);
+        content.extend_from_slice(&data[..data.len().min(room)]);
+        cut = data.len() > room;
+        if cut {
+            break;
+        }
     }
-    Ok(Response::from_parts(head, Bytes::from(content)))
+    Ok((Response::from_parts(head, Bytes::from(content)), cut))
 }
 
 async fn taken(response: Response<Bytes>, begun: Instant) -> Result<probe::Response, Error> {

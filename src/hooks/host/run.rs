@@ -261,6 +261,7 @@ pub(super) fn nothing(module: crate::model::Digest, memory: u64, timeout: Durati
         members: Vec::new(),
         env: Vec::new(),
         folders: Vec::new(),
+        probes: crate::model::Probes::new(),
         timeout_ms: millis,
         left_ms: millis,
         memory,

@@ -6,8 +6,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentType, Lift, Linker, Lower, Resource, ResourceType, Val};
+use wasmtime::{Engine, StoreContextMut};
 
 use super::command::Exited;
 use super::guest::Guest;
@@ -40,6 +41,7 @@ struct Output;
 struct Pollable;
 struct Descriptor;
 struct Terminal;
+struct Network;
 
 #[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
@@ -71,16 +73,40 @@ pub(super) fn link(linker: &mut Linker<Guest>, version: &str) -> Linked {
     cli(linker, &at)?;
     clocks(linker, &at)?;
     random(linker, &at)?;
-    let mut types = linker.instance(&at("wasi:filesystem/types"))?;
-    types.resource("descriptor", ResourceType::host::<Descriptor>(), |_, _| Ok(()))?;
+    sockets(linker, &at)?;
     let mut preopens = linker.instance(&at("wasi:filesystem/preopens"))?;
     preopens.func_wrap("get-directories", |_: Store<'_>, ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))
 }
 
+/// Gives the resources that a component imports their types. An interface hands those of others on under the same name, and all
+/// must be the same; of those without a type here nothing is ever made.
+pub(super) fn resources(linker: &mut Linker<Guest>, engine: &Engine, component: &Component) -> Linked {
+    for (name, item) in component.component_type().imports(engine) {
+        let (true, ComponentItem::ComponentInstance(interface)) = (name.starts_with("wasi:"), item.ty) else { continue };
+        for (resource, item) in interface.exports(engine) {
+            if let (ComponentItem::Resource(_), Some(own)) = (item.ty, resource_type(resource)) {
+                linker.instance(name)?.resource(resource, own, |_, _| Ok(()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn resource_type(name: &str) -> Option<ResourceType> {
+    Some(match name {
+        "error" => ResourceType::host::<IoError>(),
+        "pollable" => ResourceType::host::<Pollable>(),
+        "input-stream" => ResourceType::host::<Input>(),
+        "output-stream" => ResourceType::host::<Output>(),
+        "descriptor" => ResourceType::host::<Descriptor>(),
+        "terminal-input" | "terminal-output" => ResourceType::host::<Terminal>(),
+        "network" => ResourceType::host::<Network>(),
+        _ => return None,
+    })
+}
+
 fn io(linker: &mut Linker<Guest>, at: &At<'_>) -> Linked {
-    linker.instance(&at("wasi:io/error"))?.resource("error", ResourceType::host::<IoError>(), |_, _| Ok(()))?;
     let mut poll = linker.instance(&at("wasi:io/poll"))?;
-    poll.resource("pollable", ResourceType::host::<Pollable>(), |_, _| Ok(()))?;
     poll.func_wrap("[method]pollable.ready", |store: Store<'_>, (on,): (Resource<Pollable>,)| {
         Ok((due(&store, on.rep()) <= Instant::now(),))
     })?;
@@ -102,8 +128,6 @@ fn io(linker: &mut Linker<Guest>, at: &At<'_>) -> Linked {
         })
     })?;
     let mut streams = linker.instance(&at("wasi:io/streams"))?;
-    streams.resource("input-stream", ResourceType::host::<Input>(), |_, _| Ok(()))?;
-    streams.resource("output-stream", ResourceType::host::<Output>(), |_, _| Ok(()))?;
     for name in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
         streams.func_wrap(name, |_: Store<'_>, _: (Resource<Input>, u64)| Ok((Err::<Vec<u8>, _>(StreamError::Closed),)))?;
     }
@@ -177,10 +201,6 @@ fn cli(linker: &mut Linker<Guest>, at: &At<'_>) -> Linked {
         let mut instance = linker.instance(&at(&format!("wasi:cli/{name}")))?;
         instance.func_wrap(function, move |_: Store<'_>, ()| Ok((Resource::<Output>::new_own(rep),)))?;
     }
-    for (name, resource) in [("terminal-input", "terminal-input"), ("terminal-output", "terminal-output")] {
-        let mut instance = linker.instance(&at(&format!("wasi:cli/{name}")))?;
-        instance.resource(resource, ResourceType::host::<Terminal>(), |_, _| Ok(()))?;
-    }
     for name in ["stdin", "stdout", "stderr"] {
         let mut instance = linker.instance(&at(&format!("wasi:cli/terminal-{name}")))?;
         instance.func_wrap(&format!("get-terminal-{name}"), |_: Store<'_>, ()| Ok((None::<Resource<Terminal>>,)))?;
@@ -218,6 +238,25 @@ fn random(linker: &mut Linker<Guest>, at: &At<'_>) -> Linked {
     }
     let mut seed = linker.instance(&at("wasi:random/insecure-seed"))?;
     seed.func_wrap("insecure-seed", |_: Store<'_>, ()| Ok(((random_number()?, random_number()?),)))
+}
+
+/// Whoever wants a socket or an address is told that it may have none.
+fn sockets(linker: &mut Linker<Guest>, at: &At<'_>) -> Linked {
+    let mut network = linker.instance(&at("wasi:sockets/instance-network"))?;
+    network.func_wrap("instance-network", |_: Store<'_>, ()| Ok((Resource::<Network>::new_own(0),)))?;
+    for (interface, function) in [
+        ("tcp-create-socket", "create-tcp-socket"),
+        ("udp-create-socket", "create-udp-socket"),
+        ("ip-name-lookup", "resolve-addresses"),
+    ] {
+        linker.instance(&at(&format!("wasi:sockets/{interface}")))?.func_new(function, |_, _, _, results| {
+            if let Some(result) = results.first_mut() {
+                *result = Val::Result(Err(Some(Box::new(Val::Enum("access-denied".to_owned())))));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn random_number() -> wasmtime::Result<u64> {

@@ -378,6 +378,24 @@ const AFTER_HEAD: &[(&str, &[&str])] = &[
             "5:91 unknown key `file` in a hook's `allow`",
         ],
     ),
+    (
+        "[hooks.init]\nmodule = \"hooks/health.wasm\"\n[hooks.init.probes]\na = {}\nb = { url = \"https://x/\", sent = \"x\" }\nc = { url = \"http://x/\", address = \"x:1\" }\nd = { url = \"http://x/\", until = 1 }\ne = { address = \"x\", until = -1 }\n\"f f\" = { address = \"unix:/x\" }\ng = \"http://x/\"\n",
+        &[
+            "6:5 the probe `a` has neither `url` nor `address` (url = \"http://127.0.0.1:8080/healthz\")",
+            "7:13 `url` in a probe must be an `http://` URL, or a template, not `https://x/`",
+            "7:27 unknown key `sent` in a probe (did you mean `send`?)",
+            "8:36 `url` and `address` cannot both stand in the probe `c`",
+            "9:34 `until` of the probe `d` goes with `address`, not with `url`",
+            "10:17 `address` in a probe must be `HOST:PORT`, `unix:/PATH`, or a template, not `x`",
+            "10:30 `until` in a probe must be an integer from 0 to 65536, not -1",
+            "11:1 the key `f f` in `probes` in [hooks.init] must be a name of letters, digits, `_` and `-` that begins with a letter",
+            "12:5 `g` of `probes` in [hooks.init] must be a table, not `\"http://x/\"`",
+        ],
+    ),
+    (
+        "[hooks.health-check]\nmodule = \"builtin:tcp\"\nargs = { address = \"x:1\" }\nprobes = { a = { address = \"x:1\" } }\n",
+        &["6:10 `probes` in [hooks.health-check] are for modules (a built-in check asks by itself)"],
+    ),
 ];
 
 /// The whole file.

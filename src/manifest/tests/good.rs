@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{HEAD, REDIS, tree};
 use crate::manifest::parse_release;
 use crate::model::{
-    BindMode, Check, Count, Group, Hardening, HookKind, OnFailure, OnUnhealthy, Ready, Reload, ServiceKind, Signal, Strategy,
-    Templates, Topology,
+    BindMode, Check, Count, Group, Hardening, HookKind, OnFailure, OnUnhealthy, Probe, Ready, Reload, ServiceKind, Signal,
+    Strategy, Templates, Topology,
 };
 use crate::model::{LogFormat, LogForward, LogPolicy};
 
@@ -84,6 +84,9 @@ failures = 4
 memory = "32MiB"
 args = { url = "http://127.0.0.1:8080/healthz" }
 allow = { net = ["127.0.0.1:8080"], read = ["{{mount.path}}"], write = ["/var/lib/guestbook"], env = ["TZ"], exec = { migrate = ["/usr/local/bin/guestbook", "migrate"] } }
+[hooks.health-check.probes]
+web = { url = "http://127.0.0.1:{{cfg.port}}/healthz" }
+cache = { address = "unix:/run/redis.sock", send = "PING\r\n", until = 7 }
 [hooks.pre-stop]
 module = "hooks/health.wasm"
 "#;
@@ -138,6 +141,9 @@ fn every_key_says_what_it_means() {
     );
     assert_eq!(hook.args["url"], "http://127.0.0.1:8080/healthz");
     assert_eq!((hook.allow.exec["migrate"].len(), hook.allow.env.len(), hook.allow.net.len()), (2, 1, 1));
+    assert_eq!(hook.probes["web"], Probe::Http { url: "http://127.0.0.1:{{cfg.port}}/healthz".to_owned() });
+    let (address, send) = ("unix:/run/redis.sock".to_owned(), "PING\r\n".to_owned());
+    assert_eq!(hook.probes["cache"], Probe::Stream { address, send, until: Some(7) });
     assert_eq!(group.hooks[&HookKind::PreStop].timeout, Duration::from_secs(60));
     let files: Vec<_> = group.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(files, ["a", "b/app.toml.hbs"]);

@@ -55,6 +55,7 @@ pub(crate) fn call(wasm: &[u8], timeout: Duration) -> Result<HookCall, Failure> 
         config_json: "{}".into(),
         members: Arc::new([]),
         grants: Arc::default(),
+        probes: Arc::default(),
         env: Arc::new([]),
         timeout,
         memory: 64 << 20,

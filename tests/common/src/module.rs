@@ -56,6 +56,42 @@ pub fn component(world: &str, imports: &str, code: &str) -> Vec<u8> {
     encode(world, &format!("(module {imports} {FRAME} {code})"))
 }
 
+/// As much of WASI as fixtures import, with interfaces that hand the resources of others on.
+const WASI: [&str; 4] = [
+    "package wasi:io@0.2.6;
+     interface error { resource error { to-debug-string: func() -> string; } }
+     interface poll { resource pollable { ready: func() -> bool; block: func(); } poll: func(on: list<borrow<pollable>>) -> list<u32>; }
+     interface streams {
+       use error.{error};
+       use poll.{pollable};
+       variant stream-error { last-operation-failed(error), closed }
+       resource input-stream {
+         blocking-read: func(len: u64) -> result<list<u8>, stream-error>;
+         subscribe: func() -> pollable;
+       }
+       resource output-stream {
+         blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+         splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
+       }
+     }",
+    "package wasi:clocks@0.2.6;
+     interface monotonic-clock { use wasi:io/poll@0.2.6.{pollable}; subscribe-duration: func(when: u64) -> pollable; }",
+    "package wasi:cli@0.2.6;
+     interface stdin { use wasi:io/streams@0.2.6.{input-stream}; get-stdin: func() -> input-stream; }
+     interface stdout { use wasi:io/streams@0.2.6.{output-stream}; get-stdout: func() -> output-stream; }
+     interface terminal-output { resource terminal-output; }
+     interface terminal-stdout { use terminal-output.{terminal-output}; get-terminal-stdout: func() -> option<terminal-output>; }",
+    "package wasi:sockets@0.2.6;
+     interface network { resource network; enum error-code { unknown, access-denied } enum ip-address-family { ipv4, ipv6 } }
+     interface tcp { resource tcp-socket; }
+     interface instance-network { use network.{network}; instance-network: func() -> network; }
+     interface tcp-create-socket {
+       use network.{error-code, ip-address-family};
+       use tcp.{tcp-socket};
+       create-tcp-socket: func(address-family: ip-address-family) -> result<tcp-socket, error-code>;
+     }",
+];
+
 /// A component from a whole core module.
 ///
 /// # Panics
@@ -64,6 +100,10 @@ pub fn encode(world: &str, core: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0");
     resolve.push_dir(&wit).expect("the interface is valid");
+    for text in WASI {
+        let package = UnresolvedPackageGroup::parse("wasi.wit", text).expect("the text of WASI is valid");
+        resolve.push_group(package).expect("WASI resolves");
+    }
     let qualified: Vec<String> = world
         .split(';')
         .map(str::trim)

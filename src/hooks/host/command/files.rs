@@ -398,7 +398,7 @@ async fn done(call: &mut Call<'_>, ask: Ask) -> Done {
     match call.data_mut().line.ask(ask).await.0 {
         Answer::Done => Ok(()),
         Answer::Refused { code, .. } => Err(Errno::of(code)),
-        Answer::Exit { .. } => Err(Errno::IO),
+        Answer::Exit { .. } | Answer::Probe { .. } => Err(Errno::IO),
     }
 }
 
@@ -406,7 +406,7 @@ async fn opened(call: &mut Call<'_>, path: String, how: Open) -> Result<OwnedFd,
     match call.data_mut().line.ask(Ask::Open { path, how }).await {
         (Answer::Done, Some(file)) => Ok(file),
         (Answer::Refused { code, .. }, _) => Err(Errno::of(code)),
-        (Answer::Done | Answer::Exit { .. }, _) => Err(Errno::IO),
+        (Answer::Done | Answer::Exit { .. } | Answer::Probe { .. }, _) => Err(Errno::IO),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Plain WASI commands (`wasm32-wasip1`), run as the core modules that they are: the hook's name is `argv[1]`, what it is told is
 //! JSON on standard input, its answer is the exit code and the last line of output.
 //!
+//! It has no sockets: what it needs to know of a service is asked before it begins, and stands in its input (`probes.rs`).
+//!
 //! The part of preview 1 that is here is our own, and small: what it needs from outside goes over the same line to the supervisor
 //! as what components ask, so no second set of rules about files exists. A new call: `calls.rs`, or `files.rs` where it is about
 //! files.
@@ -8,6 +10,7 @@
 mod calls;
 mod files;
 mod memory;
+mod probes;
 
 use std::fmt;
 
@@ -16,7 +19,7 @@ use wasmtime::{Engine, InstancePre, Linker, Module, Store};
 
 use super::guest::Guest;
 use super::module::{shown, words};
-use crate::hooks::wire::{Call, Form, Inspected, Level};
+use crate::hooks::wire::{Form, Inspected, Level};
 use crate::model::{HealthStatus, HookAction, HookAnswer, HookFailed, HookFailure, HookInput, HookKind};
 
 /// The module that WASI's calls are imported from.
@@ -92,7 +95,8 @@ impl Command {
     }
 
     pub(super) async fn run(&self, store: &mut Store<Guest>) -> wasmtime::Result<HookAnswer> {
-        let kind = begin(store.data_mut());
+        let probes = probes::answers(store.data_mut()).await;
+        let kind = begin(store.data_mut(), probes);
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
         let ended = start.call_async(&mut *store, ()).await;
@@ -112,16 +116,18 @@ impl Command {
 }
 
 /// Hands over what the command finds at its start.
-fn begin(guest: &mut Guest) -> HookKind {
+fn begin(guest: &mut Guest, probes: Map<String, Value>) -> HookKind {
     let kind = guest.call.input.kind();
     guest.command.arguments = vec!["hook".to_owned(), kind.name().to_owned()];
-    guest.command.input = input(&guest.call).to_string().into_bytes();
+    guest.command.input = input(guest, probes).to_string().into_bytes();
     guest.command.open = files::Table::new(&guest.call.folders);
     kind
 }
 
-/// What a command reads: the same that a component is handed.
-fn input(call: &Call) -> Value {
+/// What a command reads: the same that a component is handed, and what its probes were answered.
+fn input(guest: &Guest, probes: Map<String, Value>) -> Value {
+    let call = &guest.call;
+    let left_ms = u32::try_from(guest.left(0).as_millis()).unwrap_or(u32::MAX);
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     let context = &call.context;
     let extra: Map<String, Value> = context.extra.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -129,12 +135,13 @@ fn input(call: &Call) -> Value {
         "hook": call.input.kind().name(),
         "context": {
             "service": call.service, "group": call.group, "release": context.release, "commit": context.commit,
-            "reason": context.reason, "attempt": context.attempt, "deadline_ms": call.left_ms,
+            "reason": context.reason, "attempt": context.attempt, "deadline_ms": left_ms,
             "trace_id": context.trace_id, "extra": extra,
         },
         "args": parsed(&call.args_json),
         "config": parsed(&call.config_json),
         "members": call.members,
+        "probes": probes,
     });
     let more = match &call.input {
         HookInput::PostRun { pid } => json!({ "pid": pid }),

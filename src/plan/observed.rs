@@ -449,8 +449,8 @@ impl Observed {
         if !same {
             facts.started = now.moment;
         }
-        if report.pid.is_none() {
-            // Numbers of processes are given anew where a keeper forgets one that is stopped.
+        if matches!(report.state, ServiceState::Stopped | ServiceState::Done | ServiceState::Failed) {
+            // Numbers of processes are given anew where a keeper forgets one that is at rest.
             facts.hooks.owed.post_run = None;
         }
         facts.service = Some(report);

@@ -162,6 +162,7 @@ fn group(
     notices.extend(wanted.iter().flat_map(|wanted| wanted.layer_errors.clone()));
     notices.extend(facts.staged.iter().flat_map(|staged| staged.prepared.notices.clone()));
     notices.extend(facts.hooks.troubles());
+    notices.extend(facts.hooks.rank().map(|rank| format!("hook `suitability` says {rank}")));
     notices.extend(facts.service.iter().map(|report| report.logs.trouble.clone()).filter(|trouble| !trouble.is_empty()));
     let mode = facts.service.as_ref().map_or(MountMode::Symlink, |report| report.mount_mode);
     let mount = facts.disk.link.clone().zip(facts.disk.shown).map(|(path, shown)| (path, shown.to_string(), mode));

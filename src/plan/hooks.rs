@@ -48,10 +48,10 @@ impl HookFacts {
     }
 
     /// How well this member would lead, as its hook said last.
-    pub fn rank(&self) -> u64 {
+    pub fn rank(&self) -> Option<u64> {
         match self.calls.get(&HookKind::Suitability).map(|called| &called.answer) {
-            Some(HookAnswer::Rank(rank)) => *rank,
-            Some(HookAnswer::Health { .. } | HookAnswer::Outcome { .. } | HookAnswer::Failed(_)) | None => 0,
+            Some(HookAnswer::Rank(rank)) => Some(*rank),
+            Some(HookAnswer::Health { .. } | HookAnswer::Outcome { .. } | HookAnswer::Failed(_)) | None => None,
         }
     }
 
@@ -77,7 +77,7 @@ pub(super) fn not_called(group: &Group) -> Vec<String> {
         out.push("hook `file-updated` is not called by this version: there are no uploads yet".to_owned());
     }
     if group.hooks.contains_key(&HookKind::Suitability) && group.topology != Topology::Leader {
-        out.push("hook `suitability` is called only with `topology = \"leader\"`".to_owned());
+        out.push("hook `suitability` is called only with `[topology] kind = \"leader\"`".to_owned());
     }
     if group.service.is_none() {
         let of_processes =

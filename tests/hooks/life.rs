@@ -297,3 +297,15 @@ fn a_host_that_goes_down_drains_and_puts_away() {
     assert_eq!(words, ["start", "pre-stop", "end", "post-stop"]);
     assert_eq!(said[3].told["exit"]["code"], 0);
 }
+
+#[test]
+fn a_member_says_how_well_it_would_lead() {
+    let life = Life::start(&["suitability"]);
+    let notices = |life: &Life| life.group()["notices"].to_string();
+    wait_until("why it is not asked is told", LONG, || notices(&life).contains("only with `[topology]"));
+    life.put("say-suitability", "70\n");
+    let group = group(&life.notes(), &["suitability"], 1, "0");
+    let group = group.replacen("[service]", "[topology]\nkind = \"leader\"\n[service]", 1);
+    life.repo.write("groups/web/group.toml", &group).release("v1.1.0");
+    wait_until("its number is told", LONG, || notices(&life).contains("hook `suitability` says 70"));
+}

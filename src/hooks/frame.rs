@@ -15,7 +15,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 /// Longest body of a frame, in bytes.
@@ -40,7 +40,8 @@ struct Outgoing {
 
 /// Both directions of a socket.
 pub(super) struct Framed {
-    socket: UnixStream,
+    /// Watched for what arrives only: who watches for room to write, too, is woken by each message that the other end reads.
+    socket: AsyncFd<OwnedFd>,
     waiting: Mutex<(VecDeque<Outgoing>, usize)>,
     stuck: Notify,
     takes_descriptors: bool,
@@ -64,7 +65,7 @@ impl Framed {
     /// Over a connected stream socket; needs a running tokio.
     pub(super) fn new(socket: OwnedFd, takes_descriptors: bool) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let socket = UnixStream::from_std(socket.into())?;
+        let socket = watch(socket, Interest::READABLE)?;
         Ok(Self { socket, waiting: Mutex::default(), stuck: Notify::new(), takes_descriptors })
     }
 
@@ -106,7 +107,7 @@ impl Framed {
             if !descriptors.is_empty() {
                 control.push(SendAncillaryMessage::ScmRights(&descriptors));
             }
-            match sendmsg(&self.socket, &rest, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            match sendmsg(self.socket.get_ref(), &rest, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => {
                     first.descriptor = None;
                     first.sent += sent;
@@ -127,16 +128,16 @@ impl Framed {
     pub(super) async fn drain(&self) -> io::Result<()> {
         loop {
             self.stuck.notified().await;
+            let room = watch(self.socket.get_ref().try_clone()?, Interest::WRITABLE)?;
             loop {
-                self.socket.writable().await?;
+                let mut ready = room.writable().await?;
                 // A socket that takes no more is said not to be ready, and waited for again.
-                let pushed = self.socket.try_io(Interest::WRITABLE, || {
-                    if self.push(&mut self.waiting())? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-                });
+                let pushed = ready
+                    .try_io(|_| if self.push(&mut self.waiting())? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) });
                 match pushed {
-                    Ok(()) => break,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => {}
                 }
             }
         }
@@ -151,13 +152,13 @@ impl Framed {
             if let Some(frame) = inbox.take()? {
                 return Ok(Some(frame));
             }
-            self.socket.readable().await?;
-            match self.socket.try_io(Interest::READABLE, || self.read(inbox)) {
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(error) => return Err(error),
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|_| self.read(inbox)) {
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Ok(Err(error)) => return Err(error),
             }
         }
     }
@@ -171,12 +172,12 @@ impl Framed {
     fn read_into(&self, room: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
         if !self.takes_descriptors {
             // Without room for them, the kernel throws away whatever comes along.
-            return Ok(rustix::net::recv(&self.socket, room, RecvFlags::DONTWAIT)?.0);
+            return Ok(rustix::net::recv(self.socket.get_ref(), room, RecvFlags::DONTWAIT)?.0);
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX as usize))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let message = recvmsg(&self.socket, &mut [IoSliceMut::new(room)], &mut control, flags)?;
+        let message = recvmsg(self.socket.get_ref(), &mut [IoSliceMut::new(room)], &mut control, flags)?;
         for part in control.drain() {
             if let RecvAncillaryMessage::ScmRights(arrived) = part {
                 descriptors.extend(arrived);
@@ -187,6 +188,11 @@ impl Framed {
         }
         Ok(message.bytes)
     }
+}
+
+#[expect(deprecated, reason = "unsound only for types whose descriptor may become another: an owned one stays what it is")]
+fn watch(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 impl Default for Inbox {
@@ -273,7 +279,7 @@ mod tests {
     async fn lies_about_lengths_and_descriptors_are_errors() {
         for head in [[0xff; 8], [1, 0, 0, 0, 2, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0]] {
             let (a, b) = pair(true);
-            rustix::io::write(&a.socket, &head).unwrap();
+            rustix::io::write(a.socket.get_ref(), &head).unwrap();
             assert!(b.receive(&mut Inbox::default()).await.is_err(), "{head:?}");
         }
     }

@@ -1,5 +1,6 @@
 //! Calls of hooks: what one is made of, what is written down around it, what its commands run as. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,14 +59,16 @@ pub(super) async fn signal(context: &Arc<Context>, group: GroupName, signal: Sig
     if let Err(error) = context.keeper.request(Request::Signal { group: group.clone(), signal }).await {
         return Outcome::Failed(Failure::new(Reason::HookFailed, chain(&error)));
     }
-    owe(context, group, after.clone()).await.map_or_else(Outcome::Failed, |_| Outcome::Owed(after))
+    owe(context, group, after).await.map_or_else(Outcome::Failed, Outcome::Owed)
 }
 
-/// Writes down what changes of what is owed to a group's hooks; the whole of it is the answer.
-pub(super) async fn owe(context: &Arc<Context>, group: GroupName, change: OwedChange) -> Result<OwedHooks, Failure> {
-    owe_with(context, group, move |owed| owed.apply(change)).await
+/// Writes down what changes of what is owed to a group's hooks, and gives it back.
+pub(super) async fn owe(context: &Arc<Context>, group: GroupName, change: OwedChange) -> Result<OwedChange, Failure> {
+    let written = change.clone();
+    owe_with(context, group, move |owed| owed.apply(written)).await.map(|_| change)
 }
 
+/// The same for any change; the whole of what is owed then is the answer.
 async fn owe_with(
     context: &Arc<Context>,
     group: GroupName,
@@ -117,10 +120,8 @@ async fn changed(context: &Arc<Context>, group: &GroupName, to: PublicationId) -
         let before = from.map(|content| files(PublicationId { content, copy: 0 })).unwrap_or_default();
         let after = files(to);
         let differs = |path: &&String| before.get(*path) != after.get(*path);
-        let mut names: Vec<String> = before.keys().chain(after.keys()).filter(differs).cloned().collect();
-        names.sort();
-        names.dedup();
-        names
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).filter(differs).collect();
+        names.into_iter().cloned().collect()
     });
     found.await.unwrap_or_default()
 }

@@ -52,9 +52,7 @@ async fn carry_out(context: &Arc<Context>, action: Action, wall: Timestamp) -> O
             Outcome::Checked { incarnation, result }
         }
         Action::Call(order) => calls::call(context, *order).await,
-        Action::Owe { group, change } => {
-            calls::owe(context, group, change.clone()).await.map_or_else(Outcome::Failed, |_| Outcome::Owed(change))
-        }
+        Action::Owe { group, change } => calls::owe(context, group, change).await.map_or_else(Outcome::Failed, Outcome::Owed),
         Action::Signal { group, signal, after } => calls::signal(context, group, signal, after).await,
         Action::Run { spec, restart } if spec.launch.container.is_some() => asked(context.containers.run(spec, restart).await),
         Action::Amend { spec } if spec.launch.container.is_some() => asked(context.containers.amend(spec).await),

@@ -37,8 +37,7 @@ pub(super) fn leave_other(turn: &mut Turn<'_>, name: &GroupName, service: &Servi
     let key = Key::Group(name.clone(), Lane::Service);
     match report.state {
         ServiceState::Stopped | ServiceState::Done | ServiceState::Failed => {
-            let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
-            if hooks::after_stop(turn, name, modules, facts) {
+            if hooks::after_stop(turn, name, facts) {
                 turn.act(key, Action::Forget { group: name.clone() });
             }
         }
@@ -50,8 +49,7 @@ pub(super) fn leave_other(turn: &mut Turn<'_>, name: &GroupName, service: &Servi
         | ServiceState::Backoff
         | ServiceState::Stuck
         | ServiceState::Unknown => {
-            let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
-            if hooks::before_stop(turn, name, modules, facts, "replaced") {
+            if hooks::before_stop(turn, name, facts, "replaced") {
                 turn.act(key, Action::Stop { group: name.clone() });
             }
         }

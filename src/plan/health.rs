@@ -46,7 +46,7 @@ pub(super) fn plan(
         turn.wake(due);
     }
     if known.criticals >= hook.failures {
-        unhealthy(turn, name, wanted, known, (facts, staged));
+        unhealthy(turn, name, wanted, known, facts);
     }
 }
 
@@ -75,19 +75,13 @@ fn splay(wanted: &Wanted, interval: Duration, incarnation: u64) -> Duration {
     interval.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
-fn unhealthy(
-    turn: &mut Turn<'_>,
-    name: &GroupName,
-    wanted: &Wanted,
-    known: &HealthFacts,
-    (facts, staged): (&GroupFacts, Option<&Staged>),
-) {
+fn unhealthy(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, known: &HealthFacts, facts: &GroupFacts) {
     let said = known.last.as_ref().map(|(result, _)| result.message.clone()).unwrap_or_default();
     turn.wait(name, Reason::HealthCritical, format!("{} critical answers in a row: {said}", known.criticals));
     let restart = wanted.group.service.as_ref().is_some_and(|service| service.on_unhealthy == OnUnhealthy::Restart);
     if restart {
         turn.wait(name, Reason::Restarting, "restarted because it is unhealthy");
-        if hooks::before_stop(turn, name, staged.map(|staged| &staged.prepared.hooks), facts, "unhealthy") {
+        if hooks::before_stop(turn, name, facts, "unhealthy") {
             turn.act(Key::Group(name.clone(), Lane::Service), Action::Restart { group: name.clone() });
         }
     }

@@ -92,6 +92,11 @@ fn key(name: &GroupName, kind: HookKind) -> Key {
     Key::Group(name.clone(), Lane::Hook(kind))
 }
 
+/// Those of what was prepared last; `None` before anything was.
+fn modules(facts: &GroupFacts) -> Option<&Modules> {
+    facts.staged.as_ref().map(|staged| &staged.prepared.hooks)
+}
+
 fn incarnation(facts: &GroupFacts) -> u64 {
     facts.service.as_ref().map_or(0, |report| report.incarnation)
 }
@@ -157,11 +162,10 @@ fn owe(turn: &mut Turn<'_>, name: &GroupName, change: OwedChange) {
     turn.act(key, Action::Owe { group: name.clone(), change });
 }
 
-/// After the last process is gone, and before anything else is done about it. True where nothing is due. `modules` are those of
-/// what was prepared last; `None` before anything was.
-pub(super) fn after_stop(turn: &mut Turn<'_>, name: &GroupName, modules: Option<&Modules>, facts: &GroupFacts) -> bool {
+/// After the last process is gone, and before anything else is done about it. True where nothing is due.
+pub(super) fn after_stop(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) -> bool {
     let Some((told, begun)) = Told::after_end(facts) else { return true };
-    let Some(modules) = modules else {
+    let Some(modules) = modules(facts) else {
         turn.wait(name, Reason::Waiting, "hook `post-stop` is due, and is not read yet");
         return false;
     };
@@ -176,9 +180,8 @@ pub(super) fn after_stop(turn: &mut Turn<'_>, name: &GroupName, modules: Option<
 
 /// As [`after_stop`], for a group that is to go: what is owed to it is settled here or not at all.
 pub(super) fn last_stop(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) -> bool {
-    let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
     // One that this supervisor never prepared cannot be called: its release is not the one that is read.
-    if modules.is_some() && !after_stop(turn, name, modules, facts) {
+    if modules(facts).is_some() && !after_stop(turn, name, facts) {
         return false;
     }
     if facts.hooks.owed != OwedHooks::default() {
@@ -221,15 +224,9 @@ fn why_started(facts: &GroupFacts) -> &'static str {
 }
 
 /// Before a process is told to end. True where it may be. `cause` tells who wants its end and why.
-pub(super) fn before_stop(
-    turn: &mut Turn<'_>,
-    name: &GroupName,
-    modules: Option<&Modules>,
-    facts: &GroupFacts,
-    cause: &str,
-) -> bool {
+pub(super) fn before_stop(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts, cause: &str) -> bool {
     let Some(report) = facts.service.as_ref().filter(|report| is_there(report)) else { return true };
-    let Some(module) = modules.and_then(|modules| modules.get(&HookKind::PreStop)) else { return true };
+    let Some(module) = modules(facts).and_then(|modules| modules.get(&HookKind::PreStop)) else { return true };
     let told = Told::before_end(report.incarnation, cause);
     if facts.hooks.answer(HookKind::PreStop, told.occasion).is_some() {
         return true;
@@ -406,7 +403,7 @@ pub(super) fn reconfigure(
 pub fn pre_stops(core: &Core) -> Vec<HookOrder> {
     let due = |(name, facts): (&GroupName, &GroupFacts)| {
         let report = facts.service.as_ref().filter(|report| is_there(report))?;
-        let module = facts.staged.as_ref()?.prepared.hooks.get(&HookKind::PreStop)?;
+        let module = modules(facts)?.get(&HookKind::PreStop)?;
         Some(Told::before_end(report.incarnation, "shutdown").order(name, module, 0))
     };
     core.observed().groups.iter().filter_map(due).collect()
@@ -416,7 +413,7 @@ pub fn pre_stops(core: &Core) -> Vec<HookOrder> {
 pub fn post_stops(core: &Core) -> Vec<HookOrder> {
     let due = |(name, facts): (&GroupName, &GroupFacts)| {
         let (told, begun) = Told::after_end(facts).filter(|_| !facts.service.as_ref().is_some_and(is_there))?;
-        let module = facts.staged.as_ref()?.prepared.hooks.get(&HookKind::PostStop)?;
+        let module = modules(facts)?.get(&HookKind::PostStop)?;
         Some(told.order(name, module, begun))
     };
     core.observed().groups.iter().filter_map(due).collect()

@@ -38,8 +38,7 @@ fn remove(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) {
             | ServiceState::Unknown,
         ) => {
             turn.wait(name, Reason::Stopping, "not placed here any more: stopping");
-            let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
-            if hooks::before_stop(turn, name, modules, facts, "removed") {
+            if hooks::before_stop(turn, name, facts, "removed") {
                 turn.act(service, Action::Stop { group: name.clone() });
             }
         }

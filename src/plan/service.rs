@@ -25,15 +25,14 @@ pub(super) fn plan(turn: &mut Turn<'_>, name: &GroupName, wanted: &Wanted, facts
     if let Some(hold) = &wanted.suspended {
         let until = hold.until.map(|until| format!(" (until {until})")).unwrap_or_default();
         turn.wait(name, Reason::StoppedByOperator, format!("stopped by {}: {}{until}", hold.who, hold.reason));
-        let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
         match facts.service.as_ref().map(|report| report.state) {
             Some(state) if is_up(state) => {
-                if hooks::before_stop(turn, name, modules, facts, &format!("hold {}", hold.since.0)) {
+                if hooks::before_stop(turn, name, facts, &format!("hold {}", hold.since.0)) {
                     turn.act(key(name), Action::Stop { group: name.clone() });
                 }
             }
             Some(ServiceState::Stopping) => {}
-            Some(_) | None => drop(hooks::after_stop(turn, name, modules, facts)),
+            Some(_) | None => drop(hooks::after_stop(turn, name, facts)),
         }
         return false;
     }
@@ -77,12 +76,11 @@ fn said_failure(turn: &mut Turn<'_>, name: &GroupName) {
 fn without_service(turn: &mut Turn<'_>, name: &GroupName, facts: &GroupFacts) -> bool {
     let Some(report) = &facts.service else { return true };
     turn.wait(name, Reason::Stopping, "its [service] is gone: stopping");
-    let modules = facts.staged.as_ref().map(|staged| &staged.prepared.hooks);
     if is_up(report.state) {
-        if hooks::before_stop(turn, name, modules, facts, "no service") {
+        if hooks::before_stop(turn, name, facts, "no service") {
             turn.act(key(name), Action::Stop { group: name.clone() });
         }
-    } else if report.state != ServiceState::Stopping && hooks::after_stop(turn, name, modules, facts) {
+    } else if report.state != ServiceState::Stopping && hooks::after_stop(turn, name, facts) {
         turn.act(key(name), Action::Forget { group: name.clone() });
     }
     false
@@ -161,11 +159,11 @@ fn converge(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &Servi
     match report.state {
         ServiceState::Stopping => turn.wait(name, Reason::Stopping, "stopping"),
         ServiceState::Done if aim.service.kind == ServiceKind::Task && !other_revision && !facts.restart_asked => {
-            return hooks::after_stop(turn, name, Some(&aim.staged.prepared.hooks), facts);
+            return hooks::after_stop(turn, name, facts);
         }
         ServiceState::Failed if !other_revision && !other_launch && !facts.restart_asked => {
             turn.wait(name, Reason::ServiceFailed, failed_words(report));
-            hooks::after_stop(turn, name, Some(&aim.staged.prepared.hooks), facts);
+            hooks::after_stop(turn, name, facts);
         }
         ServiceState::Stopped | ServiceState::Done | ServiceState::Failed | ServiceState::Waiting => {
             start(turn, name, aim, facts);
@@ -174,7 +172,7 @@ fn converge(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, report: &Servi
         ServiceState::Backoff => {
             if other_launch || other_revision || facts.restart_asked {
                 start(turn, name, aim, facts);
-            } else if hooks::after_stop(turn, name, Some(&aim.staged.prepared.hooks), facts) {
+            } else if hooks::after_stop(turn, name, facts) {
                 // A container's start may fail long after its last end.
                 let said = report.last_exit.filter(|_| !facts.in_container);
                 let cause = said.map_or_else(|| report.message.clone(), |exit| format!("it ended with {exit}"));
@@ -198,8 +196,7 @@ fn failed_words(report: &ServiceReport) -> String {
 
 /// Starts what does not run, once the hooks that come before have answered.
 fn start(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, facts: &GroupFacts) {
-    let modules = &aim.staged.prepared.hooks;
-    if hooks::after_stop(turn, name, Some(modules), facts) && hooks::before_start(turn, name, aim.staged, facts) {
+    if hooks::after_stop(turn, name, facts) && hooks::before_start(turn, name, aim.staged, facts) {
         let rests = facts.service.as_ref().is_some_and(|report| report.state != ServiceState::Backoff);
         run(turn, name, aim, rests && facts.restart_asked);
     }
@@ -207,8 +204,7 @@ fn start(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, facts: &GroupFact
 
 /// Replaces what runs, once its hook has answered. `cause` tells what for.
 fn replace(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (facts, restart): (&GroupFacts, bool), cause: &str) {
-    let modules = &aim.staged.prepared.hooks;
-    if hooks::before_stop(turn, name, Some(modules), facts, cause) && hooks::before_amend(turn, name, aim.staged, facts) {
+    if hooks::before_stop(turn, name, facts, cause) && hooks::before_amend(turn, name, aim.staged, facts) {
         run(turn, name, aim, restart);
     }
 }
@@ -294,7 +290,7 @@ fn not_ready(turn: &mut Turn<'_>, name: &GroupName, aim: &Aim<'_>, (report, fact
     if late <= turn.now {
         let bound = humantime::format_duration(bound);
         turn.wait(name, Reason::StartFailed, format!("not ready within {bound}, started again{said}"));
-        if hooks::before_stop(turn, name, Some(&aim.staged.prepared.hooks), facts, "not ready") {
+        if hooks::before_stop(turn, name, facts, "not ready") {
             turn.act(key(name), Action::Run { spec: aim.spec(turn), restart: true });
         }
         return;
